@@ -1,0 +1,35 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Compiler differences are resolved here and nowhere else.
+
+#if !defined(__cplusplus) || (__cplusplus < 202002L && (!defined(_MSVC_LANG) || _MSVC_LANG < 202002L))
+#error "qlr needs C++20: compile with -std=c++20 (or /std:c++20)"
+#endif
+
+#include <bit>
+
+// Marks a function that CPU code and CUDA kernels share.
+#if defined(__CUDACC__)
+#define QLR_HOST_DEVICE __host__ __device__
+#else
+#define QLR_HOST_DEVICE
+#endif
+
+// 1 when exceptions are enabled; without them errors go to the handler of core/status.hpp.
+#if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
+#define QLR_HAS_EXCEPTIONS 1
+#else
+#define QLR_HAS_EXCEPTIONS 0
+#endif
+
+// A pointer that aliases nothing else in its function.
+#if defined(_MSC_VER) && !defined(__clang__)
+#define QLR_RESTRICT __restrict
+#else
+#define QLR_RESTRICT __restrict__
+#endif
+
+static_assert(std::endian::native == std::endian::little,
+              "qlr stores codes and files little-endian and needs a little-endian machine");

@@ -1,0 +1,106 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/quant/concepts.hpp>
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+namespace qlr {
+
+/// Divides values by one scale through its reciprocal; a scale of zero or below the normal range gives 0.
+///
+/// bitsandbytes and ggml multiply by the reciprocal too, so codes agree with theirs to the last bit.
+class scale_normaliser {
+public:
+  QLR_HOST_DEVICE explicit constexpr scale_normaliser(float scale) {
+    const float magnitude = scale < 0 ? -scale : scale;
+    if (!(magnitude >= smallest_normal_float)) return;
+    // The reciprocal of a huge scale would be subnormal: move 2^-64 to the value.
+    const bool is_huge = magnitude > 0x1p125F;
+    before_ = is_huge ? 0x1p-64F : 1.0F;
+    reciprocal_ = 1.0F / (is_huge ? scale * 0x1p-64F : scale);
+  }
+
+  QLR_HOST_DEVICE constexpr float operator()(float value) const { return value * before_ * reciprocal_; }
+
+private:
+  float before_ = 0;
+  float reciprocal_ = 0;
+};
+
+/// The code of one value: normalise, add the zero point, take the nearest level.
+template <grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE constexpr code_t encode_value(const Grid& grid,
+                                                            const scale_normaliser& normalise, float zero,
+                                                            float value) {
+  return grid.encode(normalise(value) + zero);
+}
+
+/// The value of one level; every backend multiplies with exactly this.
+[[nodiscard]] QLR_HOST_DEVICE constexpr float decode_value(float level, block_scale scale) {
+  return (level - scale.zero) * scale.scale;
+}
+
+/// Weighted squared error of a block at one scale, and the least-squares scale for the codes it gives.
+struct scale_fit {
+  double error = 0;  ///< sum of w (x - scale (level - zero))^2
+  double cross = 0;  ///< sum of w x (level - zero)
+  double energy = 0; ///< sum of w (level - zero)^2
+
+  /// The scale that minimises the error for these codes; 0 when every level is zero.
+  [[nodiscard]] float refitted() const {
+    const double scale = energy > 0 ? cross / energy : 0.0;
+    return std::fabs(scale) <= static_cast<double>(std::numeric_limits<float>::max())
+               ? static_cast<float>(scale)
+               : 0.0F;
+  }
+};
+
+/// Encodes a block at one scale without storing the codes and measures the fit.
+///
+/// @param[in] block    (rows, cols), contiguous rows
+/// @param[in] weights  cols weights of the squared errors, or null for ones
+template <grid_policy Grid>
+[[nodiscard]] scale_fit fit_scale(const Grid& grid, matrix_view<const float> block, const float* weights,
+                                  block_scale scale) {
+  // Partial sums in fixed lanes: the compiler may vectorise them without reordering additions, and 64 float
+  // terms lose less than the errors being compared differ by; between chunks the sums are kept in double.
+  constexpr index_t lanes = 16;
+  constexpr index_t chunk = 4 * lanes;
+  const scale_normaliser normalise(scale.scale);
+  scale_fit fit;
+  for (index_t i = 0; i < block.rows(); ++i) {
+    for (index_t first = 0; first < block.cols(); first += chunk) {
+      const float* QLR_RESTRICT x = block.row(i) + first;
+      const index_t count = std::min(chunk, block.cols() - first);
+      float error[lanes] = {};
+      float cross[lanes] = {};
+      float energy[lanes] = {};
+      const auto add = [&](index_t j, index_t lane) {
+        const float level = grid.decode(encode_value(grid, normalise, scale.zero, x[j]));
+        const float difference = x[j] - decode_value(level, scale);
+        const float weight = weights != nullptr ? weights[first + j] : 1.0F;
+        const float weighted = weight * (level - scale.zero);
+        error[lane] += weight * difference * difference;
+        cross[lane] += weighted * x[j];
+        energy[lane] += weighted * (level - scale.zero);
+      };
+      index_t j = 0;
+      for (; j + lanes <= count; j += lanes) {
+        for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
+      }
+      for (index_t lane = 0; j < count; ++j, ++lane) add(j, lane);
+      for (index_t lane = 0; lane < lanes; ++lane) {
+        fit.error += static_cast<double>(error[lane]);
+        fit.cross += static_cast<double>(cross[lane]);
+        fit.energy += static_cast<double>(energy[lane]);
+      }
+    }
+  }
+  return fit;
+}
+
+} // namespace qlr

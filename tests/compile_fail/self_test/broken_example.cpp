@@ -1,0 +1,4 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+// EXPECT: anything
+#error "never compiles"

@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/core/matrix.hpp>
+#include <qlr/core/status.hpp>
+#include <qlr/io/npy.hpp>
+#include <qlr/io/safetensors.hpp>
+
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <optional>
+#include <span>
+
+// What a fuzzer does with one input, shared with the test that replays the corpus.
+namespace qlr::test {
+
+/// Reads one tensor in every way; aborts when two ways disagree.
+inline void read_tensor(const io::safetensors_file& file, const io::tensor_info& tensor) {
+  constexpr auto mode = io::flatten::trailing_dimensions;
+  const std::span<const std::byte> bytes = file.bytes(tensor.name);
+  if (static_cast<index_t>(bytes.size()) != tensor.end_bytes - tensor.begin_bytes) std::abort();
+  const matrix<float> copy = file.read_matrix(tensor.name, mode);
+  if (!file.has_f32_view(tensor.name, mode)) return;
+  const matrix_view<const float> view = file.f32_view(tensor.name, mode);
+  if (view.rows() != copy.rows() || view.cols() != copy.cols()) std::abort();
+  if (std::memcmp(view.data(), copy.data(), static_cast<std::size_t>(copy.size()) * sizeof(float)) != 0)
+    std::abort();
+}
+
+/// Opens the bytes as a safetensors file and reads every tensor; returns the code of the first error.
+inline std::optional<status_code> read_safetensors_input(std::span<const std::byte> input) {
+  std::optional<status_code> first_error;
+  try {
+    const io::safetensors_file file(input);
+    for (const io::tensor_info& tensor : file.tensors()) {
+      try {
+        read_tensor(file, tensor);
+      } catch (const error& caught) {
+        if (!first_error) first_error = caught.code();
+      }
+    }
+  } catch (const error& caught) {
+    first_error = caught.code();
+  }
+  return first_error;
+}
+
+/// Reads the bytes as an .npy file; returns the code of the error.
+inline std::optional<status_code> read_npy_input(std::span<const std::byte> input) {
+  try {
+    (void)io::read_npy(input);
+  } catch (const error& caught) {
+    return caught.code();
+  }
+  return std::nullopt;
+}
+
+} // namespace qlr::test
