@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: MIT
 """Writes the seed files of the fuzzers: corpus/safetensors/* and corpus/npy/*.
 
-Files named ok_* are valid; unsupported_* are valid but not readable as a matrix; all others are malformed and named
-after what is wrong.
+Files named ok_* are valid; unsupported_* are valid but not readable as a matrix; all others are
+malformed and named after what is wrong.
 """
 
 import pathlib
@@ -149,11 +149,12 @@ def npy_files():
     yield "header_empty", npy("")
     yield "header_no_dictionary", npy("[1, 2]")
     yield "header_cut", npy("{'descr': '<f4', 'fortran_o")
-    yield "header_zero_byte", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), }\0", bytes(4))
-    yield "header_trailing_text", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), } x", bytes(4))
-    yield "header_unknown_key", npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,), 'x': 1}", bytes(4))
+    fields = "'descr': '<f4', 'fortran_order': False, 'shape': (1,), "
+    yield "header_zero_byte", npy("{" + fields + "}\0", bytes(4))
+    yield "header_trailing_text", npy("{" + fields + "} x", bytes(4))
+    yield "header_unknown_key", npy("{" + fields + "'x': 1}", bytes(4))
     yield "descr_missing", npy("{'fortran_order': False, 'shape': (1,)}", bytes(4))
-    yield "descr_twice", npy("{'descr': '<f4', 'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", bytes(4))
+    yield "descr_twice", npy("{'descr': '<f4', " + fields + "}", bytes(4))
     yield "descr_number", array(descr="4")
     yield "order_missing", npy("{'descr': '<f4', 'shape': (1,)}", bytes(4))
     yield "order_number", array(order="0")

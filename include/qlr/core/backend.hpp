@@ -9,7 +9,7 @@
 
 namespace qlr {
 
-/// Whether gemm reads an operand as it is or transposed.
+/// Whether gemm reads its second operand as it is or transposed.
 enum class transpose : bool { no, yes };
 
 /// r singular triplets of a matrix (m,n): left (r,m) and right (r,n) hold one singular vector per row, values
@@ -43,7 +43,7 @@ concept backend_policy = requires(const Backend backend, typename Backend::matri
   backend.copy(in, out);
   backend.copy_rows(in, out);
   backend.copy_cols(in, out);
-  backend.gemm(transpose::no, transpose::yes, number, in, in, number, out);
+  backend.gemm(transpose::yes, number, in, in, number, out);
   backend.fill_normal(out, size, seed);
   backend.orthonormalize_rows(out);
   { backend.small_svd(in) } -> std::same_as<singular_triplets<typename Backend::matrix_type>>;

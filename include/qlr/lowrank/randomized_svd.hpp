@@ -45,9 +45,9 @@ public:
     matrix_type right = starting_basis(backend, q, n);
     matrix_type left = backend.allocate(q, m);
     for (int iteration = is_warm ? options_.warm_iterations : options_.power_iterations;; --iteration) {
-      backend.gemm(transpose::no, transpose::yes, 1.0F, right, x, 0.0F, left); // (q,n) (n,m)
+      backend.gemm(transpose::yes, 1.0F, right, x, 0.0F, left); // (q,n) (n,m)
       backend.orthonormalize_rows(left);
-      backend.gemm(transpose::no, transpose::no, 1.0F, left, x, 0.0F, right); // (q,m) (m,n)
+      backend.gemm(transpose::no, 1.0F, left, x, 0.0F, right); // (q,m) (m,n)
       if (iteration <= 0) break;
       backend.orthonormalize_rows(right);
     }
@@ -72,7 +72,7 @@ private:
     singular_triplets<matrix_type> small = backend.small_svd(right); // left (q,q), right (q,n)
     const index_t q = left.rows();
     matrix_type rotated = backend.allocate(q, left.cols());
-    backend.gemm(transpose::no, transpose::no, 1.0F, small.left, left, 0.0F, rotated); // (q,q) (q,m)
+    backend.gemm(transpose::no, 1.0F, small.left, left, 0.0F, rotated); // (q,q) (q,m)
     singular_triplets<matrix_type> result{backend.allocate(rank, left.cols()), backend.allocate(1, rank),
                                           backend.allocate(rank, right.cols())};
     backend.copy_rows(rotated, result.left);

@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/core/backend.hpp>
+#include <qlr/decompose/factor_storage.hpp>
+#include <qlr/decompose/metric.hpp>
+#include <qlr/quant/quantizer.hpp>
+
+#include <concepts>
+
+namespace qlr {
+
+/// backend_policy plus the steps of the decomposer; X (m,n) is the one work matrix, L is kept as left (r,m).
+///
+///   subtract_product(W, left, right, X)   X = W - L R
+///   subtract_quantized(W, Q, X)           X = W - Q
+///   extrapolate(Q, factor, X)             X = Q + factor (X - Q)
+///   apply_metric(metric, X)               X = D X S
+///   scale_cols(x, weights, invert)        columns of x times (or divided by) weights; empty weights do
+///   nothing weight_energies(W, metric)            squared norms of W residual_energies(X, Q, metric) squared
+///   norms of X - Q quantize(quantizer, X, hints)         codes and scales of X store_factor(factor, storage)
+///   replaces a factor by what its storage decodes to to_host(matrix)                       moves or copies a
+///   small matrix to host memory
+template <class Backend>
+concept decompose_backend_policy = backend_policy<Backend> &&
+    requires(const Backend backend, matrix_view<const float> weight, typename Backend::matrix_type& x,
+             const typename Backend::matrix_type& factor, const typename Backend::quantized_type& q,
+             const metric& weights, const std::vector<float>& values, const any_quantizer& quantizer,
+             const quantize_hints& hints) {
+  backend.subtract_product(weight, factor, factor, x);
+  backend.subtract_quantized(weight, q, x);
+  backend.extrapolate(q, 1.0F, x);
+  backend.apply_metric(weights, x);
+  backend.scale_cols(x, values, true);
+  { backend.weight_energies(weight, weights) } -> std::same_as<energies>;
+  { backend.residual_energies(factor, q, weights) } -> std::same_as<energies>;
+  { backend.quantize(quantizer, factor, hints) } -> std::same_as<typename Backend::quantized_type>;
+  backend.store_factor(x, factor_storage::fp16);
+};
+
+} // namespace qlr

@@ -1,0 +1,217 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/core/backend.hpp>
+#include <qlr/core/parallel.hpp>
+#include <qlr/core/random.hpp>
+#include <qlr/decompose/backend.hpp>
+#include <qlr/host/eigen_maps.hpp>
+#include <qlr/host/exact_svd.hpp>
+#include <qlr/quant/dequantize.hpp>
+#include <qlr/quant/formats.hpp>
+
+#include <Eigen/QR>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+namespace qlr::host {
+
+/// backend_policy and decompose_backend_policy on Eigen, for matrices in host memory.
+///
+/// Products are cut into fixed pieces of the output, each by one single-threaded Eigen product, so the bits
+/// do not depend on the number of threads. Eigen should be compiled for the machine's instruction set
+/// (-march=native).
+class eigen_backend {
+public:
+  using matrix_type = matrix<float>;
+  using quantized_type = quantized_matrix;
+
+  /// @param run  whoever runs the pieces; must outlive the backend
+  explicit eigen_backend(executor run = {}) : run_(run) {}
+
+  [[nodiscard]] const executor& run() const { return run_; }
+
+  [[nodiscard]] static matrix<float> allocate(index_t rows, index_t cols) { return {rows, cols}; }
+  static void copy(const matrix<float>& in, matrix<float>& out) { map(out) = map(in); }
+  static void copy_rows(const matrix<float>& in, matrix<float>& out) {
+    const index_t count = std::min(in.rows(), out.rows());
+    map(out).topRows(count) = map(in).topRows(count);
+  }
+  static void copy_cols(const matrix<float>& in, matrix<float>& out) {
+    const index_t count = std::min(in.cols(), out.cols());
+    map(out).leftCols(count) = map(in).leftCols(count);
+  }
+
+  void gemm(transpose tb, float alpha, const matrix<float>& a, const matrix<float>& b, float beta,
+            matrix<float>& out) const {
+    // Columns per task: a piece of b and of out stays in the second-level cache.
+    for_each_range(run_, out.cols(), 128, [&](index_t begin, index_t end) {
+      auto target = map(out).middleCols(begin, end - begin);
+      if (beta == 0.0F) {
+        target.setZero();
+      } else {
+        target *= beta;
+      }
+      if (tb == transpose::no) {
+        target.noalias() += alpha * (map(a) * map(b).middleCols(begin, end - begin));
+      } else {
+        target.noalias() += alpha * (map(a) * map_transposed(b).middleCols(begin, end - begin));
+      }
+    });
+  }
+
+  void fill_normal(matrix<float>& out, index_t first_row, std::uint64_t seed) const {
+    for_each_range(run_, out.rows() - std::min(first_row, out.rows()), 4, [&](index_t begin, index_t end) {
+      for (index_t i = (first_row + begin) * out.cols(); i < (first_row + end) * out.cols(); ++i) {
+        out.data()[i] = static_cast<float>(normal_at(seed, i));
+      }
+    });
+  }
+
+  static void orthonormalize_rows(matrix<float>& x) {
+    auto vectors = map_transposed(x); // (n,q)
+    const Eigen::HouseholderQR<Eigen::MatrixXf> qr(vectors);
+    vectors = qr.householderQ() * Eigen::MatrixXf::Identity(vectors.rows(), vectors.cols());
+  }
+
+  /// x = R^T Q^T from the thin QR of its transpose; the SVD of the small R in double gives the triplets.
+  [[nodiscard]] static singular_triplets<matrix<float>> small_svd(const matrix<float>& x) {
+    const index_t q = x.rows();
+    const Eigen::HouseholderQR<Eigen::MatrixXf> qr(map_transposed(x));
+    matrix<float> transposed_r(q, q);
+    map(transposed_r) =
+        qr.matrixQR().topRows(q).template triangularView<Eigen::Upper>().toDenseMatrix().transpose();
+    singular_triplets<matrix<float>> small = exact_svd(transposed_r, q);
+    Eigen::MatrixXf padded = Eigen::MatrixXf::Zero(x.cols(), q);
+    padded.topRows(q) = map_transposed(small.right);
+    small.right = matrix<float>(q, x.cols());
+    map_transposed(small.right) = qr.householderQ() * padded;
+    return small;
+  }
+
+  [[nodiscard]] static singular_triplets<matrix<float>> svd(const matrix<float>& x, index_t rank) {
+    return exact_svd(x, rank);
+  }
+
+  static void scale_rows(matrix<float>& x, const matrix<float>& values, float power) {
+    for (index_t i = 0; i < x.rows(); ++i) map(x).row(i) *= std::pow(values(0, i), power);
+  }
+
+  static void scale_cols(matrix<float>& x, const std::vector<float>& weights, bool invert) {
+    if (weights.empty() || x.size() == 0) return;
+    const Eigen::Map<const Eigen::ArrayXf> w(weights.data(), static_cast<index_t>(weights.size()));
+    if (invert) {
+      map(x).array().rowwise() /= w.transpose();
+    } else {
+      map(x).array().rowwise() *= w.transpose();
+    }
+  }
+
+  template <weight_scalar T>
+  void subtract_product(matrix_view<const T> weight, const matrix<float>& left, const matrix<float>& right,
+                        matrix<float>& out) const {
+    for_each_range(run_, weight.rows(), 64, [&](index_t begin, index_t end) {
+      copy_rows(weight, begin, end, out);
+      if (left.rows() == 0) return;
+      map(out).middleRows(begin, end - begin).noalias() -=
+          map_transposed(left).middleRows(begin, end - begin) * map(right); // (m,r) (r,n)
+    });
+  }
+
+  template <weight_scalar T>
+  void subtract_quantized(matrix_view<const T> weight, const quantized_matrix& q, matrix<float>& out) const {
+    for_each_decoded_row(q.view(), run_, [&](index_t i, const float* decoded) {
+      copy_rows(weight, i, i + 1, out);
+      float* x = out.view().row(i);
+      for (index_t j = 0; j < q.cols(); ++j) x[j] -= decoded[j];
+    });
+  }
+
+  void extrapolate(const quantized_matrix& q, float factor, matrix<float>& x) const {
+    for_each_decoded_row(q.view(), run_, [&](index_t i, const float* decoded) {
+      float* row = x.view().row(i);
+      for (index_t j = 0; j < q.cols(); ++j) row[j] = decoded[j] + factor * (row[j] - decoded[j]);
+    });
+  }
+
+  void apply_metric(const metric& weights, matrix<float>& x) const {
+    if (weights.is_identity()) return;
+    for_each_range(run_, x.rows(), 64, [&](index_t begin, index_t end) {
+      for (index_t i = begin; i < end; ++i) {
+        const float d = weights.row_weights.empty() ? 1.0F : weights.row_weights[static_cast<std::size_t>(i)];
+        float* row = x.view().row(i);
+        for (index_t j = 0; j < x.cols(); ++j) {
+          row[j] *= weights.col_weights.empty() ? d : d * weights.col_weights[static_cast<std::size_t>(j)];
+        }
+      }
+    });
+  }
+
+  template <weight_scalar T>
+  [[nodiscard]] energies weight_energies(matrix_view<const T> weight, const metric& weights) const {
+    std::vector<energies> rows(static_cast<std::size_t>(weight.rows()));
+    for_each_range(run_, weight.rows(), rows_per_task(weight.cols()), [&](index_t begin, index_t end) {
+      std::vector<float> row(static_cast<std::size_t>(weight.cols()));
+      for (index_t i = begin; i < end; ++i) {
+        for (index_t j = 0; j < weight.cols(); ++j)
+          row[static_cast<std::size_t>(j)] = static_cast<float>(weight(i, j));
+        rows[static_cast<std::size_t>(i)] = weights.row_energies(i, row.data(), weight.cols());
+      }
+    });
+    return sum(rows);
+  }
+
+  [[nodiscard]] energies residual_energies(const matrix<float>& x, const quantized_matrix& q,
+                                           const metric& weights) const {
+    std::vector<energies> rows(static_cast<std::size_t>(x.rows()));
+    for_each_decoded_row(q.view(), run_, [&](index_t i, float* decoded) {
+      const float* row = x.view().row(i);
+      for (index_t j = 0; j < x.cols(); ++j) decoded[j] = row[j] - decoded[j];
+      rows[static_cast<std::size_t>(i)] = weights.row_energies(i, decoded, x.cols());
+    });
+    return sum(rows);
+  }
+
+  template <quantizer_policy Quantizer>
+  [[nodiscard]] quantized_matrix quantize(const Quantizer& quantizer, const matrix<float>& x,
+                                          const quantize_hints& hints) const {
+    return quantizer.quantize(x.view(), hints, run_);
+  }
+
+  void store_factor(matrix<float>& factor, factor_storage storage) const {
+    round_factor(factor, storage, run_);
+  }
+
+  static matrix<float> to_host(matrix<float>&& x) { return std::move(x); }
+
+private:
+  template <weight_scalar T>
+  static void copy_rows(matrix_view<const T> weight, index_t begin, index_t end, matrix<float>& out) {
+    for (index_t i = begin; i < end; ++i) {
+      float* row = out.view().row(i);
+      for (index_t j = 0; j < weight.cols(); ++j) row[j] = static_cast<float>(weight(i, j));
+    }
+  }
+
+  /// In row order, so that the sum does not depend on who computed which row.
+  [[nodiscard]] static energies sum(const std::vector<energies>& rows) {
+    energies total;
+    for (const energies& row : rows) {
+      total.frobenius += row.frobenius;
+      total.weighted += row.weighted;
+    }
+    return total;
+  }
+
+  executor run_;
+};
+
+static_assert(backend_policy<eigen_backend>);
+static_assert(decompose_backend_policy<eigen_backend>);
+
+} // namespace qlr::host

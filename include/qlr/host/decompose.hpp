@@ -1,0 +1,60 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/decompose/decomposer.hpp>
+#include <qlr/decompose/presets.hpp>
+#include <qlr/host/backend.hpp>
+#include <qlr/host/eigen_maps.hpp>
+
+#include <concepts>
+
+namespace qlr {
+
+/// Splits W (m,n) into a quantized part and a low-rank part on the CPU: W ~= Q + L R.
+///
+/// @param[in] weight     (m,n) float or double, any strides; not modified, not copied
+/// @param     quantizer  codes and scales of Q, see formats.hpp and quantizer.hpp
+/// @param     options    rank, schedule (see presets.hpp), SVD, storage of the factors
+/// @param     weights    norm of the error; the default is Frobenius
+/// @param     run        threads
+/// @returns the best iterate with its history; not reaching a tolerance is not an error
+/// @throws qlr::error invalid_argument, shape_mismatch, non_finite: see validate(); before any work starts
+/// @throws qlr::error unsupported: a scale or factor beyond the range of its storage
+/// @memory one (m,n) float work matrix, the codes of two iterates and the factors; the exact SVD adds its own
+/// @complexity per iteration O(m n (rank + oversampling)), or O(m n min(m,n)) with the exact SVD
+/// @determinism the same bits for the same seed on any number of threads
+template <weight_scalar T, quantizer_policy Quantizer>
+[[nodiscard]] decompose_result decompose(matrix_view<const T> weight, const Quantizer& quantizer,
+                                         const decompose_options& options, const metric& weights = {},
+                                         const executor& run = {}) {
+  validate(weight, quantizer, weights, options, run);
+  const host::eigen_backend backend(run);
+  return decomposer(backend, weight, quantizer, weights, options).run();
+}
+
+/// @copydoc decompose
+///
+/// Takes any dense Eigen expression; one without memory of its own (a sum, a product) is evaluated first.
+template <class Derived, quantizer_policy Quantizer>
+  requires weight_scalar<typename Derived::Scalar>
+[[nodiscard]] decompose_result decompose(const Eigen::DenseBase<Derived>& weight, const Quantizer& quantizer,
+                                         const decompose_options& options, const metric& weights = {},
+                                         const executor& run = {}) {
+  if constexpr ((Derived::Flags & Eigen::DirectAccessBit) != 0) {
+    return decompose(host::view_of(weight), quantizer, options, weights, run);
+  } else {
+    const typename Derived::PlainObject evaluated = weight.derived();
+    return decompose(host::view_of(evaluated), quantizer, options, weights, run);
+  }
+}
+
+/// The dense matrix Q + s L R that a decomposition stands for.
+[[nodiscard]] inline matrix<float> reconstruct(const decomposition& parts, const executor& run = {}) {
+  matrix<float> dense = dequantize(parts.quantized, run);
+  if (parts.rank() == 0) return dense;
+  host::eigen_backend(run).gemm(transpose::no, parts.scale, parts.left, parts.right, 1.0F, dense);
+  return dense;
+}
+
+} // namespace qlr

@@ -1,0 +1,94 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/core/backend.hpp>
+#include <qlr/core/status.hpp>
+#include <qlr/host/eigen_maps.hpp>
+
+#include <Eigen/SVD>
+
+#if defined(QLR_USE_LAPACKE)
+#include <lapacke.h>
+#endif
+
+#include <algorithm>
+#include <vector>
+
+namespace qlr::host {
+
+/// Name of the routine behind exact_svd, for reports.
+[[nodiscard]] inline const char* exact_svd_name() {
+#if defined(QLR_USE_LAPACKE)
+  return "LAPACK gesdd";
+#else
+  return "Eigen BDCSVD";
+#endif
+}
+
+namespace detail {
+
+#if defined(QLR_USE_LAPACKE)
+/// LAPACK's divide and conquer; false when it did not converge. Reads x as its transpose, column-major (n,m).
+inline bool gesdd(const matrix<float>& x, index_t rank, singular_triplets<matrix<float>>& out) {
+  const index_t m = x.rows();
+  const index_t n = x.cols();
+  const index_t smaller = std::min(m, n);
+  matrix<float> scratch(x); // destroyed by the routine
+  std::vector<float> values(static_cast<std::size_t>(smaller));
+  matrix<float> right(smaller, n); // column-major (n, smaller)
+  matrix<float> left(m, smaller);  // column-major (smaller, m)
+  const auto as_int = [](index_t size) { return static_cast<lapack_int>(size); };
+  const lapack_int info =
+      LAPACKE_sgesdd(LAPACK_COL_MAJOR, 'S', as_int(n), as_int(m), scratch.data(), as_int(n), values.data(),
+                     right.data(), as_int(n), left.data(), as_int(smaller));
+  if (info != 0) return false;
+  std::copy_n(right.data(), static_cast<std::size_t>(rank * n), out.right.data());
+  for (index_t k = 0; k < rank; ++k) {
+    out.values(0, k) = values[static_cast<std::size_t>(k)];
+    for (index_t i = 0; i < m; ++i) out.left(k, i) = left(i, k);
+  }
+  return true;
+}
+#endif
+
+/// Eigen's divide and conquer in double precision; on failure the slower, unconditionally stable Jacobi
+/// method.
+template <class Svd>
+bool eigen_svd(const Eigen::MatrixXd& x, index_t rank, singular_triplets<matrix<float>>& out) {
+  const Svd svd(x, Eigen::ComputeThinU | Eigen::ComputeThinV);
+  if (svd.info() != Eigen::Success || !svd.singularValues().allFinite()) return false;
+  map_transposed(out.left) = svd.matrixU().leftCols(rank).template cast<float>();
+  map_transposed(out.right) = svd.matrixV().leftCols(rank).template cast<float>();
+  map(out.values) = svd.singularValues().head(rank).transpose().template cast<float>();
+  return true;
+}
+
+} // namespace detail
+
+/// The `rank` leading singular triplets of x (m,n) by a full decomposition.
+///
+/// @pre 0 <= rank <= min(m,n), x finite
+/// @throws qlr::error numerical_failure: no method converged
+/// @memory LAPACK: two further copies of x; Eigen: x and both factors in double
+/// @complexity O(m n min(m,n)); one thread with Eigen, the BLAS library's own threads with LAPACK
+[[nodiscard]] inline singular_triplets<matrix<float>> exact_svd(const matrix<float>& x, index_t rank) {
+  singular_triplets<matrix<float>> out{matrix<float>(rank, x.rows()), matrix<float>(1, rank),
+                                       matrix<float>(rank, x.cols())};
+  if (rank == 0) return out;
+#if defined(QLR_USE_LAPACKE)
+  if (detail::gesdd(x, rank, out)) return out;
+#endif
+  // Scaled to order one, so that squares inside the method neither overflow nor vanish.
+  const double largest = static_cast<double>(map(x).cwiseAbs().maxCoeff());
+  const double unit = largest > 0 ? largest : 1.0;
+  const Eigen::MatrixXd scaled = map(x).cast<double>() / unit;
+  const bool is_done = detail::eigen_svd<Eigen::BDCSVD<Eigen::MatrixXd>>(scaled, rank, out) ||
+                       detail::eigen_svd<Eigen::JacobiSVD<Eigen::MatrixXd>>(scaled, rank, out);
+  require(is_done, status_code::numerical_failure, "the singular value decomposition of a ", x.rows(), " x ",
+          x.cols(), " matrix did not converge");
+  map(out.values) *= static_cast<float>(unit);
+  return out;
+}
+
+} // namespace qlr::host
