@@ -120,9 +120,12 @@ TEST_CASE("grids: encoding finds the nearest level", "[quant][property]") {
       double least = std::numeric_limits<double>::infinity();
       for (const double level : levels) least = std::min(least, std::fabs(level - x));
       const double distance = std::fabs(static_cast<double>(quantized(grid, value)) - x);
-      // Thresholds are floats: a midpoint that is none is rounded, so a value within half a unit of it may go to
-      // the other side. Midpoints of integer and E2M1 levels are floats, there it must be exact.
-      const double tolerance = name.substr(0, 2) == "nf" ? 0x1p-24 * std::fabs(x) : 0.0;
+      // Thresholds are floats: an NF midpoint that is none is rounded by up to half a unit, which changes the two
+      // distances by a unit together. With half_up the sum x + 2^(b-1) + 0.5 is rounded, as in ggml. Midpoints of
+      // integer and E2M1 levels are floats, there the level must be the nearest exactly.
+      double tolerance = 0;
+      if (name.starts_with("nf")) tolerance = 0x1p-23 * std::fabs(x);
+      if (name.starts_with("signed half up")) tolerance = std::ldexp(1.0, grid.bits() - 23);
       if (distance > least + tolerance && num_wrong++ == 0) {
         UNSCOPED_INFO(x << " is " << distance << " away from its level, another is at " << least);
       }
@@ -140,9 +143,12 @@ TEST_CASE("grids: values beyond the ends saturate", "[quant]") {
       CHECK(static_cast<double>(quantized(grid, -huge)) == levels.front());
     }
     CHECK(static_cast<double>(grid.lowest_level()) == levels.front());
-    // Both signs reach absmax_level, except where there are no negative levels.
-    const double reach = levels.front() < 0 ? std::min(-levels.front(), levels.back()) : levels.back();
-    CHECK(static_cast<double>(grid.absmax_level()) == reach);
+    // Integers: both signs reach absmax_level (0 for a signed bit). Codebooks: the farther end.
+    const bool is_codebook = name == "iq4_nl" || name == "five levels";
+    const double low = std::fabs(levels.front());
+    const double high = levels.back();
+    const bool takes_larger = is_codebook || levels.front() == 0;
+    CHECK(static_cast<double>(grid.absmax_level()) == (takes_larger ? std::max(low, high) : std::min(low, high)));
     CHECK(grid.num_codes() <= 1 << grid.bits());
   });
 }

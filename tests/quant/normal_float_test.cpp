@@ -93,8 +93,12 @@ TEST_CASE("normal_float_levels: agree with the published values", "[quant]") {
                                                        {254, 0.9738518},
                                                        {255, 1}};
     for (const auto& [code, level] : expected) {
-      const double digits = code == 253 ? 5e-5 : 1.6e-7; // as many as are published
-      CHECK(is_near(static_cast<double>(levels[code]), level, digits));
+      CAPTURE(code, static_cast<int>(made));
+      // Half a unit of the published digits, and what single precision loses: probabilities are rounded to 3e-8,
+      // which the quantile's slope at 0.96 turns into 2e-7; LQ-LoRA's erfinv is up to 6 units in the last place off.
+      const double published = code == 253 ? 5e-5 : 5e-8;
+      const double difference = made == normal_float_construction::lq_lora ? 3.6e-7 : 2.4e-7;
+      CHECK(is_near(static_cast<double>(levels[code]), level, published + difference));
     }
   }
 }
@@ -130,10 +134,16 @@ TEST_CASE("normal_float_levels: NF4 is the table of bitsandbytes with its thresh
                               0.2035212516784668F,    0.2920137718319893F,   0.3893125355243683F,
                               0.5016634166240692F,    0.6427869200706482F,   0.8614784181118011F};
   const codebook_grid<4> grid(levels);
-  for (int i = 0; i < 15; ++i) {
+  for (std::size_t i = 0; i < 15; ++i) {
     CAPTURE(i);
-    CHECK(int(grid.encode(thresholds[i])) == i); // a threshold belongs to the lower code
-    CHECK(int(grid.encode(std::nextafter(thresholds[i], 2.0F))) == i + 1);
+    const auto middle =
+        static_cast<float>(0.5 * (static_cast<double>(levels[i]) + static_cast<double>(levels[i + 1])));
+    CHECK(grid.encode(middle) == i); // a threshold belongs to the lower code
+    CHECK(grid.encode(std::nextafter(middle, 2.0F)) == i + 1);
+    // Four midpoints lie half-way between two floats; there the printed decimals are on the other side of the tie
+    // than round to even, hence one unit in the last place.
+    CHECK((middle == thresholds[i] || middle == std::nextafter(thresholds[i], 2.0F) ||
+           middle == std::nextafter(thresholds[i], -2.0F)));
   }
 }
 

@@ -67,7 +67,7 @@ private:
   void iterate() {
     const schedule& steps = options_.steps;
     if (steps.starts_from_weight && steps.has_low_rank) {
-      backend_.subtract_product(weight_, left_, right_, work_); // work = W
+      load_residual();
       fit_low_rank();
     }
     for (int t = 0; t < steps.iterations; ++t) {
@@ -82,7 +82,7 @@ private:
         if (steps.has_low_rank) fit_low_rank();
         quantize(t);
       }
-      backend_.subtract_product(weight_, left_, right_, work_);
+      load_residual();
       record(t + 1);
       result_.iterations_run = t + 1;
       if (should_stop(t)) return;
@@ -91,7 +91,7 @@ private:
 
   /// Iterate 0: quantization of W by the scale rule, without a low-rank part.
   void consider_plain() {
-    backend_.subtract_product(weight_, left_, right_, work_); // work = W
+    load_residual();
     {
       const detail::stopwatch time(result_.seconds_quantize);
       quantize_hints hints;
@@ -102,21 +102,28 @@ private:
     quantized_.reset();
   }
 
-  /// work = W - Q, or W while there is no Q.
+  /// work = W - L R.
+  void load_residual() {
+    if (!holds_residual_) backend_.subtract_product(weight_, left_, right_, work_);
+    holds_residual_ = true;
+  }
+
+  /// work = W - Q, or W while there is no Q (then L R is still 0).
   void load_quantization_error() {
-    if (quantized_) {
-      backend_.subtract_quantized(weight_, *quantized_, work_);
-    } else {
-      backend_.subtract_product(weight_, left_, right_, work_);
-    }
+    if (!quantized_) return load_residual();
+    backend_.subtract_quantized(weight_, *quantized_, work_);
+    holds_residual_ = false;
   }
 
   /// Q for W - L R, relaxed in the early iterations.
   void quantize(int t) {
-    backend_.subtract_product(weight_, left_, right_, work_);
+    load_residual();
     const detail::stopwatch time(result_.seconds_quantize);
     const float w = relaxation_factor(t);
-    if (quantized_ && w != 1.0F) backend_.extrapolate(*quantized_, w, work_);
+    if (quantized_ && w != 1.0F) {
+      backend_.extrapolate(*quantized_, w, work_);
+      holds_residual_ = false;
+    }
     quantize_hints hints;
     if (options_.steps.searches_scales) {
       hints.search = scale_search_mode::on;
@@ -143,6 +150,7 @@ private:
   /// L R = D^-1 SVD_r(D work S) S^-1; overwrites work.
   void fit_low_rank() {
     const detail::stopwatch time(result_.seconds_svd);
+    holds_residual_ = false;
     backend_.apply_metric(metric_, work_);
     singular_triplets<matrix_type> triplets = options_.svd == svd_method::exact
                                                   ? truncated_svd{}.solve(backend_, work_, options_.rank)
@@ -223,9 +231,10 @@ private:
   const decompose_options& options_;
 
   energies norms_;
-  matrix_type work_;  // (m,n)
-  matrix_type left_;  // (r,m), 0 rows while L R = 0
-  matrix_type right_; // (r,n)
+  matrix_type work_;            // (m,n)
+  bool holds_residual_ = false; // work = W - L R
+  matrix_type left_;            // (r,m), 0 rows while L R = 0
+  matrix_type right_;           // (r,n)
   std::shared_ptr<quantized_type> quantized_;
   randomized_svd<Backend> sketch_;
   std::vector<float> squared_weights_;

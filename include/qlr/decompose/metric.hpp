@@ -20,6 +20,24 @@ struct energies {
   double weighted = 0;
 };
 
+namespace detail {
+/// Sum of term(0) ... term(count - 1), doubles, in fixed lanes that the compiler may vectorise without
+/// reordering.
+template <class Term>
+double sum_of(index_t count, Term&& term) {
+  constexpr index_t lanes = 8;
+  double partial[lanes] = {};
+  index_t j = 0;
+  for (; j + lanes <= count; j += lanes) {
+    for (index_t lane = 0; lane < lanes; ++lane) partial[lane] += term(j + lane);
+  }
+  for (index_t lane = 0; j < count; ++j, ++lane) partial[lane] += term(j);
+  double sum = 0;
+  for (const double value : partial) sum += value;
+  return sum;
+}
+} // namespace detail
+
 /// What the decomposer measures errors in: || D E S ||_F with diagonal D and S, or elementwise weights.
 ///
 /// The low-rank step works with D and S; where a full matrix of weights F is known, errors are sum F_ij
@@ -33,24 +51,21 @@ struct metric {
 
   /// Energies of row i of an error matrix.
   [[nodiscard]] energies row_energies(index_t i, const float* error, index_t cols) const {
-    constexpr index_t lanes = 8; // fixed partial sums: vectorisable, and the same on every machine
-    double plain[lanes] = {};
-    double weighted[lanes] = {};
     const float* full = elements.is_empty() ? nullptr : elements.row(i);
     const float* col = col_weights.empty() ? nullptr : col_weights.data();
-    for (index_t j = 0; j < cols; ++j) {
-      const double square = static_cast<double>(error[j]) * static_cast<double>(error[j]);
-      plain[j % lanes] += square;
-      if (full != nullptr) {
-        weighted[j % lanes] += static_cast<double>(full[j]) * square;
-      } else if (col != nullptr) {
-        weighted[j % lanes] += static_cast<double>(col[j]) * static_cast<double>(col[j]) * square;
-      }
-    }
     energies sum;
-    for (index_t lane = 0; lane < lanes; ++lane) {
-      sum.frobenius += plain[lane];
-      sum.weighted += weighted[lane];
+    const auto square = [&](index_t j) {
+      return static_cast<double>(error[j]) * static_cast<double>(error[j]);
+    };
+    const auto square_of = [](float value) {
+      return static_cast<double>(value) * static_cast<double>(value);
+    };
+    sum.frobenius = detail::sum_of(cols, square);
+    if (full != nullptr) {
+      sum.weighted =
+          detail::sum_of(cols, [&](index_t j) { return static_cast<double>(full[j]) * square(j); });
+    } else if (col != nullptr) {
+      sum.weighted = detail::sum_of(cols, [&](index_t j) { return square_of(col[j]) * square(j); });
     }
     if (full == nullptr) {
       const double d =

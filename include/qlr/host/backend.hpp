@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -26,13 +27,16 @@ namespace qlr::host {
 /// Products are cut into fixed pieces of the output, each by one single-threaded Eigen product, so the bits
 /// do not depend on the number of threads. Eigen should be compiled for the machine's instruction set
 /// (-march=native).
-class eigen_backend {
+///
+/// @tparam Scalar  float; a parameter so that only what is called is compiled
+template <std::same_as<float> Scalar>
+class basic_eigen_backend {
 public:
   using matrix_type = matrix<float>;
   using quantized_type = quantized_matrix;
 
   /// @param run  whoever runs the pieces; must outlive the backend
-  explicit eigen_backend(executor run = {}) : run_(run) {}
+  explicit basic_eigen_backend(executor run = {}) : run_(run) {}
 
   [[nodiscard]] const executor& run() const { return run_; }
 
@@ -210,6 +214,8 @@ private:
 
   executor run_;
 };
+
+using eigen_backend = basic_eigen_backend<float>;
 
 static_assert(backend_policy<eigen_backend>);
 static_assert(decompose_backend_policy<eigen_backend>);

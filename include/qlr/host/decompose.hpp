@@ -4,6 +4,7 @@
 
 #include <qlr/decompose/decomposer.hpp>
 #include <qlr/decompose/presets.hpp>
+#include <qlr/decompose/reconstruct.hpp>
 #include <qlr/host/backend.hpp>
 #include <qlr/host/eigen_maps.hpp>
 
@@ -47,14 +48,6 @@ template <class Derived, quantizer_policy Quantizer>
     const typename Derived::PlainObject evaluated = weight.derived();
     return decompose(host::view_of(evaluated), quantizer, options, weights, run);
   }
-}
-
-/// The dense matrix Q + s L R that a decomposition stands for.
-[[nodiscard]] inline matrix<float> reconstruct(const decomposition& parts, const executor& run = {}) {
-  matrix<float> dense = dequantize(parts.quantized, run);
-  if (parts.rank() == 0) return dense;
-  host::eigen_backend(run).gemm(transpose::no, parts.scale, parts.left, parts.right, 1.0F, dense);
-  return dense;
 }
 
 } // namespace qlr

@@ -6,13 +6,15 @@
 #include <qlr/core/status.hpp>
 #include <qlr/host/eigen_maps.hpp>
 
-#include <Eigen/SVD>
-
 #if defined(QLR_USE_LAPACKE)
 #include <lapacke.h>
+#else
+#include <Eigen/SVD>
 #endif
 
 #include <algorithm>
+#include <cmath>
+#include <concepts>
 #include <vector>
 
 namespace qlr::host {
@@ -29,8 +31,10 @@ namespace qlr::host {
 namespace detail {
 
 #if defined(QLR_USE_LAPACKE)
+
 /// LAPACK's divide and conquer; false when it did not converge. Reads x as its transpose, column-major (n,m).
-inline bool gesdd(const matrix<float>& x, index_t rank, singular_triplets<matrix<float>>& out) {
+template <std::same_as<float> Scalar>
+bool leading_triplets(const matrix<Scalar>& x, index_t rank, singular_triplets<matrix<Scalar>>& out) {
   const index_t m = x.rows();
   const index_t n = x.cols();
   const index_t smaller = std::min(m, n);
@@ -50,12 +54,11 @@ inline bool gesdd(const matrix<float>& x, index_t rank, singular_triplets<matrix
   }
   return true;
 }
-#endif
 
-/// Eigen's divide and conquer in double precision; on failure the slower, unconditionally stable Jacobi
-/// method.
+#else
+
 template <class Svd>
-bool eigen_svd(const Eigen::MatrixXd& x, index_t rank, singular_triplets<matrix<float>>& out) {
+bool eigen_triplets(const Eigen::MatrixXd& x, index_t rank, singular_triplets<matrix<float>>& out) {
   const Svd svd(x, Eigen::ComputeThinU | Eigen::ComputeThinV);
   if (svd.info() != Eigen::Success || !svd.singularValues().allFinite()) return false;
   map_transposed(out.left) = svd.matrixU().leftCols(rank).template cast<float>();
@@ -64,30 +67,39 @@ bool eigen_svd(const Eigen::MatrixXd& x, index_t rank, singular_triplets<matrix<
   return true;
 }
 
+/// Eigen's divide and conquer in double precision; on failure the slower, unconditionally stable Jacobi
+/// method.
+template <std::same_as<float> Scalar>
+bool leading_triplets(const matrix<Scalar>& x, index_t rank, singular_triplets<matrix<Scalar>>& out) {
+  const Eigen::MatrixXd copy = map(x).template cast<double>();
+  return eigen_triplets<Eigen::BDCSVD<Eigen::MatrixXd>>(copy, rank, out) ||
+         eigen_triplets<Eigen::JacobiSVD<Eigen::MatrixXd>>(copy, rank, out);
+}
+
+#endif
+
 } // namespace detail
 
 /// The `rank` leading singular triplets of x (m,n) by a full decomposition.
 ///
+/// A template so that the decomposition is compiled only where it is called.
 /// @pre 0 <= rank <= min(m,n), x finite
 /// @throws qlr::error numerical_failure: no method converged
 /// @memory LAPACK: two further copies of x; Eigen: x and both factors in double
 /// @complexity O(m n min(m,n)); one thread with Eigen, the BLAS library's own threads with LAPACK
-[[nodiscard]] inline singular_triplets<matrix<float>> exact_svd(const matrix<float>& x, index_t rank) {
+template <std::same_as<float> Scalar>
+[[nodiscard]] singular_triplets<matrix<Scalar>> exact_svd(const matrix<Scalar>& x, index_t rank) {
   singular_triplets<matrix<float>> out{matrix<float>(rank, x.rows()), matrix<float>(1, rank),
                                        matrix<float>(rank, x.cols())};
   if (rank == 0) return out;
-#if defined(QLR_USE_LAPACKE)
-  if (detail::gesdd(x, rank, out)) return out;
-#endif
-  // Scaled to order one, so that squares inside the method neither overflow nor vanish.
-  const double largest = static_cast<double>(map(x).cwiseAbs().maxCoeff());
-  const double unit = largest > 0 ? largest : 1.0;
-  const Eigen::MatrixXd scaled = map(x).cast<double>() / unit;
-  const bool is_done = detail::eigen_svd<Eigen::BDCSVD<Eigen::MatrixXd>>(scaled, rank, out) ||
-                       detail::eigen_svd<Eigen::JacobiSVD<Eigen::MatrixXd>>(scaled, rank, out);
-  require(is_done, status_code::numerical_failure, "the singular value decomposition of a ", x.rows(), " x ",
-          x.cols(), " matrix did not converge");
-  map(out.values) *= static_cast<float>(unit);
+  // Scaled to order one by a power of two, so that squares inside the method neither overflow nor vanish.
+  const float largest = map(x).cwiseAbs().maxCoeff();
+  const int exponent = largest > 0 ? std::clamp(-floor_log2(largest), -126, 126) : 0;
+  matrix<float> scaled(x);
+  map(scaled) *= std::ldexp(1.0F, exponent);
+  require(detail::leading_triplets(scaled, rank, out), status_code::numerical_failure,
+          "the singular value decomposition of a ", x.rows(), " x ", x.cols(), " matrix did not converge");
+  map(out.values) *= std::ldexp(1.0F, -exponent);
   return out;
 }
 

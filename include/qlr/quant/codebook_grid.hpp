@@ -5,6 +5,7 @@
 #include <qlr/core/status.hpp>
 #include <qlr/quant/concepts.hpp>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstddef>
@@ -58,7 +59,9 @@ public:
       if (i == 0) continue;
       const float midpoint = 0.5F * levels[i - 1] + 0.5F * levels[i];
       // Codes count strict comparisons, so a midpoint that goes up is lowered by one unit in the last place.
-      thresholds_[i - 1] = ties == midpoint_rule::lower ? midpoint : detail::next_below(midpoint);
+      const float threshold = ties == midpoint_rule::lower ? midpoint : detail::next_below(midpoint);
+      // The midpoint of neighbouring floats is rounded to one of them; each level keeps its own side.
+      thresholds_[i - 1] = std::clamp(threshold, levels[i - 1], detail::next_below(levels[i]));
     }
     const float low = levels_[0] < 0 ? -levels_[0] : levels_[0];
     const float high = levels.back() < 0 ? -levels.back() : levels.back();

@@ -46,7 +46,7 @@ template <grid_policy Grid>
 
 /// Weighted squared error of a block at one scale, and the least-squares scale for the codes it gives.
 struct scale_fit {
-  double error = 0;  ///< sum of w (x - scale (level - zero))^2
+  double error = 0;  ///< sum of w ((x - scale (level - zero)) unit)^2
   double cross = 0;  ///< sum of w x (level - zero)
   double energy = 0; ///< sum of w (level - zero)^2
 
@@ -63,9 +63,10 @@ struct scale_fit {
 ///
 /// @param[in] block    (rows, cols), contiguous rows
 /// @param[in] weights  cols weights of the squared errors, or null for ones
+/// @param     unit     errors are multiplied with it first: about 1 / scale, so that squares stay in range
 template <grid_policy Grid>
 [[nodiscard]] scale_fit fit_scale(const Grid& grid, matrix_view<const float> block, const float* weights,
-                                  block_scale scale) {
+                                  block_scale scale, float unit) {
   // Partial sums in fixed lanes: the compiler may vectorise them without reordering additions, and 64 float
   // terms lose less than the errors being compared differ by; between chunks the sums are kept in double.
   constexpr index_t lanes = 16;
@@ -81,7 +82,7 @@ template <grid_policy Grid>
       float energy[lanes] = {};
       const auto add = [&](index_t j, index_t lane) {
         const float level = grid.decode(encode_value(grid, normalise, scale.zero, x[j]));
-        const float difference = x[j] - decode_value(level, scale);
+        const float difference = (x[j] - decode_value(level, scale)) * unit;
         const float weight = weights != nullptr ? weights[first + j] : 1.0F;
         const float weighted = weight * (level - scale.zero);
         error[lane] += weight * difference * difference;

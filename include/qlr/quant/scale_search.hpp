@@ -5,6 +5,7 @@
 #include <qlr/quant/scale_fit.hpp>
 #include <qlr/quant/scale_format.hpp>
 
+#include <algorithm>
 #include <array>
 #include <span>
 
@@ -54,12 +55,15 @@ template <grid_policy Grid>
     return context.unit * round_to(context.format.type, scale / context.unit);
   };
   block_scale best{stored(start.scale), start.zero};
-  double least = fit_scale(grid, block, weights, best).error;
+  const float magnitude = start.scale < 0 ? -start.scale : start.scale;
+  if (!(magnitude >= smallest_normal_float)) return best;
+  const float unit = std::min(1.0F / magnitude, 0x1p126F);
+  double least = fit_scale(grid, block, weights, best, unit).error;
   const auto descend = [&](float scale) {
     for (int refit = 0; refit <= scale_refits; ++refit) {
       const block_scale candidate{stored(scale), start.zero};
       if (!is_finite(candidate.scale) || candidate.scale == 0.0F) return;
-      const scale_fit fit = fit_scale(grid, block, weights, candidate);
+      const scale_fit fit = fit_scale(grid, block, weights, candidate, unit);
       if (fit.error < least) {
         least = fit.error;
         best = candidate;

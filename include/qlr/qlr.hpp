@@ -1,0 +1,12 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Everything that needs no CUDA: the decomposer on Eigen, all quantizers, and the readers and writers of files.
+
+#include <qlr/core/error_metrics.hpp>
+#include <qlr/host/decompose.hpp>
+#include <qlr/io/npy.hpp>
+#include <qlr/io/safetensors.hpp>
+#include <qlr/io/serialize.hpp>
+#include <qlr/version.hpp>
