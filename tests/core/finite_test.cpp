@@ -52,9 +52,7 @@ TEST_CASE("threads: require_finite names the first bad element in row order", "[
 }
 
 TEST_CASE("require_finite: refuses NaN, infinities and doubles beyond the range of float", "[core]") {
-  const auto about = [](auto bad) {
-    return message_about(3, 4, bad, {{1, 2}}, placement::padded_rows, {});
-  };
+  const auto about = [](auto bad) { return message_about(3, 4, bad, {{1, 2}}, placement::padded_rows, {}); };
   CHECK(about(std::numeric_limits<float>::quiet_NaN()).find("nan") != std::string::npos);
   CHECK(about(-std::numeric_limits<float>::infinity()).find("(1, 2) is -inf") != std::string::npos);
   CHECK(about(std::numeric_limits<double>::quiet_NaN()).find("nan") != std::string::npos);

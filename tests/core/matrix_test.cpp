@@ -144,7 +144,8 @@ TEST_CASE("matrix: impossible shapes are refused with both dimensions", "[core]"
   CHECK(make(huge, 2).says(status_code::invalid_argument, "exceeds the address space"));
   CHECK(make(2, huge).says(status_code::invalid_argument, "exceeds the address space"));
   CHECK(make(huge / 4 + 1, 1).says(status_code::invalid_argument, "exceeds the address space"));
-  CHECK(make(index_t{1} << 32, index_t{1} << 32).says(status_code::invalid_argument, "4294967296 x 4294967296"));
+  CHECK(make(index_t{1} << 32, index_t{1} << 32)
+            .says(status_code::invalid_argument, "4294967296 x 4294967296"));
   CHECK(make(huge, 0).message.empty());
   CHECK(make(0, huge).message.empty());
 }

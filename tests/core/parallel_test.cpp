@@ -180,8 +180,9 @@ TEST_CASE("threads: what tasks wrote is visible to the caller", "[core][threads]
 }
 
 TEST_CASE("threads: a negative number of threads is refused and zero means all", "[core][threads]") {
-  CHECK(report_of([] { thread_pool pool(-1); })
-            .says(status_code::invalid_argument, "threads is -1, allowed are 0"));
+  CHECK(report_of([] {
+          thread_pool pool(-1);
+        }).says(status_code::invalid_argument, "threads is -1, allowed are 0"));
   CHECK(thread_pool(0).num_threads() >= 1);
 }
 

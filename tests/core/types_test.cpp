@@ -117,8 +117,8 @@ TEST_CASE("float16: narrowing a widened number returns its bits", "[core][proper
     const float16 number{static_cast<std::uint16_t>(bits)};
     const float16 back = to_float16(to_float(number));
     const bool is_nan = (bits & 0x7FFF) > 0x7C00;
-    const bool is_right = is_nan ? std::isnan(to_float(back)) && (back.bits >> 15) == (bits >> 15)
-                                 : back == number;
+    const bool is_right =
+        is_nan ? std::isnan(to_float(back)) && (back.bits >> 15) == (bits >> 15) : back == number;
     if (!is_right) FAIL("bits " << bits << " become " << back.bits);
   }
 }
@@ -136,9 +136,9 @@ TEST_CASE("bfloat16: widening and narrowing agree with a search of all numbers",
     const bfloat16 number{static_cast<std::uint16_t>(bits)};
     const double expected = slow_value(number);
     const float wide = to_float(number);
-    const bool is_right = std::isnan(expected) ? std::isnan(wide) && std::isnan(to_float(to_bfloat16(wide)))
-                                               : static_cast<double>(wide) == expected &&
-                                                     to_bfloat16(wide) == number;
+    const bool is_right = std::isnan(expected)
+                              ? std::isnan(wide) && std::isnan(to_float(to_bfloat16(wide)))
+                              : static_cast<double>(wide) == expected && to_bfloat16(wide) == number;
     if (!is_right) FAIL("bits " << bits << " give " << wide << ", not " << expected);
   }
   const number_table table = make_table<bfloat16>(0x7F80, 0x1p128, false, 0x8000);
@@ -150,9 +150,9 @@ TEST_CASE("float8_e4m3: widening and narrowing agree with a search of all number
     const float8_e4m3 number{static_cast<std::uint8_t>(bits)};
     const double expected = slow_value(number);
     const float wide = to_float(number);
-    const bool is_right = std::isnan(expected) ? std::isnan(wide) && std::isnan(to_float(to_float8_e4m3(wide)))
-                                               : static_cast<double>(wide) == expected &&
-                                                     to_float8_e4m3(wide) == number;
+    const bool is_right = std::isnan(expected)
+                              ? std::isnan(wide) && std::isnan(to_float(to_float8_e4m3(wide)))
+                              : static_cast<double>(wide) == expected && to_float8_e4m3(wide) == number;
     if (!is_right) FAIL("bits " << bits << " give " << wide << ", not " << expected);
   }
   const number_table table = make_table<float8_e4m3>(0x7F, 480.0, true, 0x80);

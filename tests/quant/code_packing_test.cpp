@@ -72,13 +72,14 @@ std::vector<std::uint8_t> slow_packed(code_order order, const std::vector<code_t
 std::vector<code_t> random_codes(index_t count, int bits, std::uint64_t seed) {
   random_source random(seed);
   std::vector<code_t> codes;
-  for (index_t i = 0; i < count; ++i) codes.push_back(static_cast<code_t>(random.word() & ((1U << bits) - 1U)));
+  for (index_t i = 0; i < count; ++i)
+    codes.push_back(static_cast<code_t>(random.word() & ((1U << bits) - 1U)));
   return codes;
 }
 
-/// Checks one line of the diagrams in code_packing.hpp: bytes separated by '|', most significant bit left, each
-/// digit the element whose bit it is; a run of equal digits is read from the top bit of the code downwards,
-/// where an element begins in `order`'s first byte.
+/// Checks one line of the diagrams in code_packing.hpp: bytes separated by '|', most significant bit left,
+/// each digit the element whose bit it is; a run of equal digits is read from the top bit of the code
+/// downwards, where an element begins in `order`'s first byte.
 void check_diagram(code_order order, int bits, index_t count, std::string_view diagram) {
   INFO(diagram);
   std::string digits;
@@ -93,7 +94,8 @@ void check_diagram(code_order order, int bits, index_t count, std::string_view d
     const std::vector<std::uint8_t> bytes = packed(order, codes, bits);
     std::string seen;
     for (const std::uint8_t byte : bytes) {
-      for (int bit = 7; bit >= 0; --bit) seen += ((byte >> bit) & 1) != 0 ? static_cast<char>('0' + element) : '.';
+      for (int bit = 7; bit >= 0; --bit)
+        seen += ((byte >> bit) & 1) != 0 ? static_cast<char>('0' + element) : '.';
     }
     std::string expected = digits;
     for (char& c : expected) c = c == static_cast<char>('0' + element) ? c : '.';
@@ -101,7 +103,8 @@ void check_diagram(code_order order, int bits, index_t count, std::string_view d
   }
 }
 
-const std::vector<code_order> all_orders{code_order::lsb_first, code_order::msb_first, code_order::split_half};
+const std::vector<code_order> all_orders{code_order::lsb_first, code_order::msb_first,
+                                         code_order::split_half};
 
 } // namespace
 
@@ -168,8 +171,8 @@ TEST_CASE("code_packing: bits after the last code do not change what is unpacked
       for (index_t count = 1; count <= 20; ++count) {
         const std::vector<code_t> codes = random_codes(count, bits, static_cast<std::uint64_t>(count));
         std::vector<std::uint8_t> bytes = packed(order, codes, bits);
-        std::vector<std::uint8_t> mask = slow_packed(
-            order, std::vector<code_t>(codes.size(), static_cast<code_t>((1 << bits) - 1)), bits);
+        std::vector<std::uint8_t> mask =
+            slow_packed(order, std::vector<code_t>(codes.size(), static_cast<code_t>((1 << bits) - 1)), bits);
         for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] |= static_cast<std::uint8_t>(~mask[i]);
         CHECK(unpacked(order, bytes, count, bits) == codes);
       }
@@ -183,16 +186,20 @@ TEST_CASE("code_packing: other widths are refused", "[quant]") {
   for (const int bits : {-1, 0, 9, 16}) {
     CAPTURE(bits);
     for (const code_order order : {code_order::lsb_first, code_order::msb_first}) {
-      CHECK(report_of([&] { pack(order, codes, 8, bits, bytes); })
-                .says(status_code::invalid_argument, "codes have 1 to 8"));
-      CHECK(report_of([&] { unpack_codes(order, bytes, 8, bits, codes); })
-                .says(status_code::invalid_argument, sentence("bits is ", bits)));
+      CHECK(report_of([&] {
+              pack(order, codes, 8, bits, bytes);
+            }).says(status_code::invalid_argument, "codes have 1 to 8"));
+      CHECK(report_of([&] {
+              unpack_codes(order, bytes, 8, bits, codes);
+            }).says(status_code::invalid_argument, sentence("bits is ", bits)));
     }
   }
   for (const int bits : {1, 3, 5, 8}) {
-    CHECK(report_of([&] { split_half_packing::pack(codes, 8, bits, bytes); })
-              .says(status_code::invalid_argument, "split_half packing is for 4"));
-    CHECK(report_of([&] { split_half_packing::unpack(bytes, 8, bits, codes); })
-              .says(status_code::invalid_argument, sentence("bits is ", bits)));
+    CHECK(report_of([&] {
+            split_half_packing::pack(codes, 8, bits, bytes);
+          }).says(status_code::invalid_argument, "split_half packing is for 4"));
+    CHECK(report_of([&] {
+            split_half_packing::unpack(bytes, 8, bits, codes);
+          }).says(status_code::invalid_argument, sentence("bits is ", bits)));
   }
 }

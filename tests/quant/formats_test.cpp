@@ -24,9 +24,9 @@ constexpr scale_format fp32{scale_coding::plain, scale_type::fp32};
 using shape = std::pair<index_t, index_t>;
 
 /// Shapes around every unit that the code works in, and those without elements.
-const std::vector<shape> awkward_shapes{{1, 1},  {1, 7},  {1, 8},  {1, 9},  {1, 15}, {1, 16}, {1, 17}, {1, 31},
-                                        {1, 32}, {1, 33}, {1, 63}, {1, 64}, {1, 65}, {2, 1},  {9, 1},  {5, 31},
-                                        {3, 65}, {4, 100}, {0, 5}, {5, 0},  {0, 0}};
+const std::vector<shape> awkward_shapes{{1, 1},  {1, 7},  {1, 8},  {1, 9},   {1, 15}, {1, 16}, {1, 17},
+                                        {1, 31}, {1, 32}, {1, 33}, {1, 63},  {1, 64}, {1, 65}, {2, 1},
+                                        {9, 1},  {5, 31}, {3, 65}, {4, 100}, {0, 5},  {5, 0},  {0, 0}};
 
 /// A named format with every group size that it takes; calls visit(label, quantizer).
 template <class Visit>
@@ -36,7 +36,8 @@ void for_each_variant(index_t cols, Visit&& visit, std::optional<scale_format> s
       if (!scales) visit(std::string(format.name), make_quantizer(format.name));
       continue;
     }
-    for (const index_t group : {group_per_row, group_per_tensor, index_t{7}, index_t{16}, format.group_size}) {
+    for (const index_t group :
+         {group_per_row, group_per_tensor, index_t{7}, index_t{16}, format.group_size}) {
       if (group > cols && cols != 0) continue;
       format_options request;
       request.group_size = group;
@@ -46,7 +47,8 @@ void for_each_variant(index_t cols, Visit&& visit, std::optional<scale_format> s
   }
 }
 
-quantized_matrix quantize_all(const matrix<float>& weight, const any_quantizer& quantizer, const executor& run = {}) {
+quantized_matrix quantize_all(const matrix<float>& weight, const any_quantizer& quantizer,
+                              const executor& run = {}) {
   return quantize(weight.view(), quantizer, run);
 }
 
@@ -63,6 +65,33 @@ matrix<float> checked_decode(const quantized_matrix& q) {
   return out;
 }
 
+/// Number of elements whose code is not the nearest one for the stored scale and zero point.
+index_t count_not_nearest(const quantized_matrix& q, const matrix<float>& weight) {
+  const bool has_unused_code = q.format_name().starts_with("mxint") || q.format_name().starts_with("bfp");
+  double reach = 0;
+  for (const float level : q.levels()) reach = std::max(reach, std::fabs(static_cast<double>(level)));
+  index_t num_wrong = 0;
+  for (index_t i = 0; i < q.rows(); ++i) {
+    for (index_t j = 0; j < q.cols(); ++j) {
+      const slow_block block = block_of(q, i, j);
+      const auto distance = [&](std::size_t code) {
+        return std::fabs((static_cast<double>(q.levels()[code]) - block.zero) * block.scale -
+                         static_cast<double>(weight(i, j)));
+      };
+      double least = std::numeric_limits<double>::infinity();
+      for (std::size_t code = has_unused_code ? 1 : 0; code < q.levels().size(); ++code) {
+        least = std::min(least, distance(code));
+      }
+      // Beside a threshold the quotient by the scale and the sum with the zero point are rounded to float.
+      // The codes of Q4_0 belong to the scale before it is rounded to fp16.
+      const double rounding = q.format_name() == "q4_0" ? 0x1p-10 : 0x1p-21;
+      const double tolerance = rounding * (reach + block.zero) * std::fabs(block.scale);
+      if (distance(code_of(q, i, j)) > least + std::fabs(tolerance)) ++num_wrong;
+    }
+  }
+  return num_wrong;
+}
+
 float largest(const matrix<float>& values) {
   float result = 0;
   for (index_t i = 0; i < values.size(); ++i) result = std::max(result, std::fabs(values.data()[i]));
@@ -71,17 +100,20 @@ float largest(const matrix<float>& values) {
 
 } // namespace
 
-TEST_CASE("formats: decoding gives what a walk over the bits gives, for awkward shapes", "[quant][property]") {
+TEST_CASE("formats: decoding gives what a walk over the bits gives, for awkward shapes",
+          "[quant][property]") {
   for (const auto& [rows, cols] : awkward_shapes) {
-    const matrix<float> weight = normal_matrix(rows, cols, static_cast<std::uint64_t>(100 * rows + cols), 0.02);
+    const matrix<float> weight =
+        normal_matrix(rows, cols, static_cast<std::uint64_t>(100 * rows + cols), 0.02);
     for_each_variant(cols, [&, r = rows, c = cols](const std::string& label, const any_quantizer& quantizer) {
       CAPTURE(label, r, c);
       const quantized_matrix q = quantize_all(weight, quantizer);
       CHECK(q.rows() == r);
       CHECK(q.cols() == c);
       const matrix<float> back = checked_decode(q);
-      // Every format is better than zeros, but for what its scale may lose in short blocks.
-      CHECK(squared_error(back, weight) <= 0.5 * squared_error(matrix<float>(r, c, 0.0F), weight));
+      CHECK(squared_error(back, weight) <=
+            squared_error(matrix<float>(r, c, 0.0F), weight)); // better than zeros
+      CHECK(count_not_nearest(q, weight) == 0);
     });
   }
 }
@@ -102,17 +134,42 @@ TEST_CASE("formats: more bits give a smaller error", "[quant][property]") {
 }
 
 TEST_CASE("formats: quantizing a decoded matrix again returns the same codes", "[quant][property]") {
-  const std::set<std::string> not_idempotent{};
+  // Exceptions, seen to be ones below:
+  //   bfp    the largest element may round down to a power of two; the ceiling of its exponent is then one
+  //   less.
+  //          bfp2 keeps its codes but halves its scale, as its largest level is 1/2.
+  //   uint   with fp16 scales: rounding the scale may move an end of the range to the next code, and the
+  //   second
+  //          range is one step shorter. With fp32 scales both ends keep their codes.
+  // minmax and nvfp4 keep all codes while their real zero point or tensor scale moves by its rounding.
+  std::set<std::string> changed;
   for (const auto& [rows, cols] : std::vector<shape>{{1, 1}, {7, 33}, {4, 100}, {16, 256}}) {
     const matrix<float> weight = weight_like_matrix(rows, cols, static_cast<std::uint64_t>(cols));
-    for_each_variant(cols, [&](const std::string& label, const any_quantizer& quantizer) {
+    const auto check = [&](const std::string& label, const any_quantizer& quantizer) {
       const std::string name = quantizer.name();
-      CAPTURE(label, rows, cols);
-      if (not_idempotent.contains(name)) return;
+      const bool is_affine = name.starts_with("uint");
       const quantized_matrix once = quantize_all(weight, quantizer);
-      const quantized_matrix twice = quantize_all(dequantize(once), quantizer);
-      CHECK((once.codes() == twice.codes() && once.zeros() == twice.zeros()));
-    });
+      const matrix<float> decoded = dequantize(once);
+      const quantized_matrix twice = quantize_all(decoded, quantizer);
+      const double moved = squared_error(dequantize(twice), decoded);
+      if (name.starts_with("bfp") || (is_affine && once.layout().scales.type == scale_type::fp16)) {
+        if (moved > 0) changed.insert(name);
+        return;
+      }
+      CAPTURE(label, rows, cols);
+      CHECK(once.codes() == twice.codes());
+      if (is_affine) CHECK(once.zeros() == twice.zeros());
+      const bool may_round =
+          name.starts_with("minmax") || name == "nvfp4" || once.layout().scales.type == scale_type::fp32;
+      const double size = squared_error(decoded, matrix<float>(rows, cols, 0.0F));
+      CHECK(moved <= (may_round ? 1e-12 * size : 0.0)); // 1e-6 of the elements: a few units in the last place
+    };
+    for_each_variant(cols, check);
+    for_each_variant(cols, check, fp32);
+  }
+  for (const char* const name : {"bfp2", "bfp3", "bfp4", "bfp5", "bfp6", "bfp7", "bfp8", "uint8"}) {
+    CAPTURE(name);
+    CHECK(changed.contains(name));
   }
 }
 
@@ -142,8 +199,9 @@ TEST_CASE("formats: a constant block comes back within the rounding of its scale
     const matrix<float> weight(2, 64, value);
     for_each_variant(64, [&](const std::string& label, const any_quantizer& quantizer) {
       const format_description& format = find_format(quantizer.name());
-      // fp16 scales: 2^-11 and the rounding of the products. Powers of two: one step below the top of the range,
-      // 2^(2 - b); MXFP4 has 4 and 6 in [4, 8). NVFP4: its one tensor scale makes the block scale 448 exactly.
+      // fp16 scales: 2^-11 and the rounding of the products. Powers of two: one step below the top of the
+      // range, 2^(2 - b); MXFP4 has 4 and 6 in [4, 8). NVFP4: its one tensor scale makes the block scale 448
+      // exactly.
       double tolerance = 0x1p-11 * (1 + 1e-3);
       if (format.scales.type == scale_type::e8m0) {
         tolerance = format.name == "mxfp4" ? 0.25 : std::ldexp(1.0, 2 - format.bits);
@@ -151,7 +209,8 @@ TEST_CASE("formats: a constant block comes back within the rounding of its scale
       CAPTURE(label, value);
       const matrix<float> back = checked_decode(quantize_all(weight, quantizer));
       const double difference = std::fabs(static_cast<double>(back(1, 63)) - static_cast<double>(value));
-      // Below 2^-14 an fp16 scale has fewer digits; 127 and 255 levels reach that for the smallest value here.
+      // Below 2^-14 an fp16 scale has fewer digits; 127 and 255 levels reach that for the smallest value
+      // here.
       const double steps = std::max(1.0, std::ldexp(1.0, format.bits));
       CHECK(difference <= tolerance * std::fabs(static_cast<double>(value)) +
                               (format.scales.type == scale_type::fp16 ? steps * 0x1p-25 : 0.0));
@@ -203,8 +262,9 @@ TEST_CASE("formats: fp16 scales refuse magnitudes that they cannot hold", "[quan
     CAPTURE(name);
     format_options request;
     if (!find_format(name).is_fixed) request.group_size = 32;
-    CHECK(report_of([&] { (void)quantize_all(weight, make_quantizer(name, request)); })
-              .says(status_code::unsupported, "the scale of block 0 is "));
+    CHECK(report_of([&] {
+            (void)quantize_all(weight, make_quantizer(name, request));
+          }).says(status_code::unsupported, "the scale of block 0 is "));
   }
 }
 
@@ -215,7 +275,8 @@ TEST_CASE("formats: any placement and type of the same numbers gives the same by
     const quantized_matrix expected = quantize_all(weight, quantizer);
     for (const placement where : all_placements) {
       CHECK(has_same_bytes(quantize(placed_matrix<float>(weight.view(), where).view(), quantizer), expected));
-      CHECK(has_same_bytes(quantize(placed_matrix<double>(weight.view(), where).view(), quantizer), expected));
+      CHECK(
+          has_same_bytes(quantize(placed_matrix<double>(weight.view(), where).view(), quantizer), expected));
     }
   });
 }
@@ -247,7 +308,8 @@ TEST_CASE("formats: an unknown name is refused and all names are listed", "[quan
     CHECK(caught.message.find(format.name) != std::string::npos);
   }
   CHECK(report_of([] { (void)find_format(""); }).says(status_code::invalid_argument, "quantizer is ''"));
-  CHECK(report_of([] { (void)find_format("NF4"); }).says(status_code::invalid_argument, "quantizer is 'NF4'"));
+  CHECK(
+      report_of([] { (void)find_format("NF4"); }).says(status_code::invalid_argument, "quantizer is 'NF4'"));
 }
 
 TEST_CASE("formats: names are unique and describe what is made", "[quant]") {
@@ -270,8 +332,10 @@ TEST_CASE("formats: a fixed format refuses other groups and scales, but not a na
   for (const format_description& format : named_formats) {
     CAPTURE(format.name);
     CHECK(make_quantizer(format.name).layout(3, 5).num_scales() == 3); // narrower than a default group
-    const report group = report_of([&] { (void)make_quantizer(format.name, {.group_size = 8, .scales = {}}); });
-    const report scale = report_of([&] { (void)make_quantizer(format.name, {.group_size = {}, .scales = fp32}); });
+    const report group =
+        report_of([&] { (void)make_quantizer(format.name, {.group_size = 8, .scales = {}}); });
+    const report scale =
+        report_of([&] { (void)make_quantizer(format.name, {.group_size = {}, .scales = fp32}); });
     if (format.is_fixed) {
       CHECK(group.says(status_code::invalid_argument,
                        sentence("group_size is 8, ", format.name, " has groups of ", format.group_size)));
@@ -280,12 +344,15 @@ TEST_CASE("formats: a fixed format refuses other groups and scales, but not a na
       CHECK(group.message.empty());
       CHECK(scale.message.empty());
     }
-    CHECK(make_quantizer(format.name, {.group_size = format.group_size, .scales = format.scales}).name() == format.name);
+    CHECK(make_quantizer(format.name, {.group_size = format.group_size, .scales = format.scales}).name() ==
+          format.name);
   }
-  CHECK(report_of([] { (void)make_quantizer("int4", {.group_size = -2, .scales = {}}); })
-            .says(status_code::invalid_argument, "group_size is -2"));
-  CHECK(report_of([] { (void)make_quantizer("int4", {.group_size = 8, .scales = {}}).layout(3, 5); })
-            .says(status_code::invalid_argument, "group_size is 8"));
+  CHECK(report_of([] {
+          (void)make_quantizer("int4", {.group_size = -2, .scales = {}});
+        }).says(status_code::invalid_argument, "group_size is -2"));
+  CHECK(report_of([] {
+          (void)make_quantizer("int4", {.group_size = 8, .scales = {}}).layout(3, 5);
+        }).says(status_code::invalid_argument, "group_size is 8"));
 }
 
 TEST_CASE("any_quantizer: gives what the quantizer inside gives", "[quant]") {
@@ -302,7 +369,9 @@ TEST_CASE("any_quantizer: gives what the quantizer inside gives", "[quant]") {
       CHECK(q.format_name() == "mine");
       CHECK(wrapped.name() == "mine");
       CHECK(wrapped.layout(9, 130).storage_bytes() == expected.layout().storage_bytes());
-      CHECK(report_of([&] { (void)wrapped.layout(1, 3); }).says(status_code::invalid_argument, "group_size is 64"));
+      CHECK(report_of([&] {
+              (void)wrapped.layout(1, 3);
+            }).says(status_code::invalid_argument, "group_size is 64"));
     }
   };
   check(quantizer("mine", signed_grid(5), absmax_rule{}, options));

@@ -90,8 +90,8 @@ TEST_CASE("grids: unused codes decode to a number and are never produced", "[qua
     random_source random(5);
     int num_wrong = 0;
     for (int i = 0; i < 3000; ++i) {
-      const int code = grid.encode(i % 2 == 0 ? random.any_finite_float()
-                                              : static_cast<float>(random.between(-9, 9)));
+      const int code =
+          grid.encode(i % 2 == 0 ? random.any_finite_float() : static_cast<float>(random.between(-9, 9)));
       if (unused.contains(code) || code >= grid.num_codes()) ++num_wrong;
     }
     CHECK(num_wrong == 0);
@@ -112,7 +112,8 @@ TEST_CASE("grids: encoding finds the nearest level", "[quant][property]") {
     const double width = levels.back() - levels.front();
     random_source random(6);
     for (int i = 0; i < 5000; ++i) {
-      values.push_back(static_cast<float>(random.between(levels.front() - 0.2 * width, levels.back() + 0.2 * width)));
+      values.push_back(
+          static_cast<float>(random.between(levels.front() - 0.2 * width, levels.back() + 0.2 * width)));
     }
     int num_wrong = 0;
     for (const float value : values) {
@@ -120,9 +121,9 @@ TEST_CASE("grids: encoding finds the nearest level", "[quant][property]") {
       double least = std::numeric_limits<double>::infinity();
       for (const double level : levels) least = std::min(least, std::fabs(level - x));
       const double distance = std::fabs(static_cast<double>(quantized(grid, value)) - x);
-      // Thresholds are floats: an NF midpoint that is none is rounded by up to half a unit, which changes the two
-      // distances by a unit together. With half_up the sum x + 2^(b-1) + 0.5 is rounded, as in ggml. Midpoints of
-      // integer and E2M1 levels are floats, there the level must be the nearest exactly.
+      // Thresholds are floats: an NF midpoint that is none is rounded by up to half a unit, which changes the
+      // two distances by a unit together. With half_up the sum x + 2^(b-1) + 0.5 is rounded, as in ggml.
+      // Midpoints of integer and E2M1 levels are floats, there the level must be the nearest exactly.
       double tolerance = 0;
       if (name.starts_with("nf")) tolerance = 0x1p-23 * std::fabs(x);
       if (name.starts_with("signed half up")) tolerance = std::ldexp(1.0, grid.bits() - 23);
@@ -148,7 +149,8 @@ TEST_CASE("grids: values beyond the ends saturate", "[quant]") {
     const double low = std::fabs(levels.front());
     const double high = levels.back();
     const bool takes_larger = is_codebook || levels.front() == 0;
-    CHECK(static_cast<double>(grid.absmax_level()) == (takes_larger ? std::max(low, high) : std::min(low, high)));
+    CHECK(static_cast<double>(grid.absmax_level()) ==
+          (takes_larger ? std::max(low, high) : std::min(low, high)));
     CHECK(grid.num_codes() <= 1 << grid.bits());
   });
 }

@@ -35,13 +35,13 @@ const std::vector<std::vector<double>> published_levels{
 TEST_CASE("normal_quantile: agrees with 25-digit values", "[quant]") {
   // Computed with mpmath at 60 digits for the double nearest to each probability.
   const std::pair<double, double> known[] = {
-      {1e-300, -37.04709629936119923654704},  {1e-100, -21.27345356096532429417952},
-      {1e-20, -9.262340089798407579572095},   {1e-10, -6.361340902404056199100397},
-      {1e-5, -4.264890793922824610233749},    {0.001, -3.090232306167813535358005},
-      {0.01, -2.326347874040841093075096},    {0.02425, -1.972961051311884837602748},
-      {0.025, -1.959963984540054211779584},   {0.1, -1.281551565544600435334517},
-      {0.25, -0.674489750196081743202227},    {0.4, -0.2533471031357997413246887},
-      {0.45, -0.1256613468550740061604284},   {0.499, -0.002506630899571766231698791},
+      {1e-300, -37.04709629936119923654704},     {1e-100, -21.27345356096532429417952},
+      {1e-20, -9.262340089798407579572095},      {1e-10, -6.361340902404056199100397},
+      {1e-5, -4.264890793922824610233749},       {0.001, -3.090232306167813535358005},
+      {0.01, -2.326347874040841093075096},       {0.02425, -1.972961051311884837602748},
+      {0.025, -1.959963984540054211779584},      {0.1, -1.281551565544600435334517},
+      {0.25, -0.674489750196081743202227},       {0.4, -0.2533471031357997413246887},
+      {0.45, -0.1256613468550740061604284},      {0.499, -0.002506630899571766231698791},
       {0.49999, -2.506628274896000852684996e-5}, {0.4999999999, -2.506628482030353902220789e-10}};
   for (const auto& [probability, quantile] : known) {
     CAPTURE(probability);
@@ -74,7 +74,8 @@ TEST_CASE("normal_float_levels: agree with the published values", "[quant]") {
       CAPTURE(bits, static_cast<int>(made));
       const std::vector<float> levels = normal_float_levels(bits, made);
       REQUIRE(levels.size() == expected.size());
-      // The constructions agree to 1.2e-7 (two units in the last place of 1); LoftQ's is the formula, rounded.
+      // The constructions agree to 1.2e-7 (two units in the last place of 1); LoftQ's is the formula,
+      // rounded.
       for (std::size_t i = 0; i < levels.size(); ++i) {
         CHECK(is_near(static_cast<double>(levels[i]), expected[i], 1.2e-7));
       }
@@ -83,19 +84,14 @@ TEST_CASE("normal_float_levels: agree with the published values", "[quant]") {
   for (const normal_float_construction made : all_constructions) {
     const std::vector<float> levels = normal_float_levels(8, made);
     REQUIRE(levels.size() == 256);
-    const std::pair<std::size_t, double> expected[] = {{0, -1},
-                                                       {1, -0.9736547},
-                                                       {2, -0.9494339},
-                                                       {126, -0.0049949911},
-                                                       {127, 0},
-                                                       {128, 0.0049559666},
-                                                       {253, 0.9498},
-                                                       {254, 0.9738518},
-                                                       {255, 1}};
+    const std::pair<std::size_t, double> expected[] = {
+        {0, -1},       {1, -0.9736547},  {2, -0.9494339}, {126, -0.0049949911}, {127, 0}, {128, 0.0049559666},
+        {253, 0.9498}, {254, 0.9738518}, {255, 1}};
     for (const auto& [code, level] : expected) {
       CAPTURE(code, static_cast<int>(made));
-      // Half a unit of the published digits, and what single precision loses: probabilities are rounded to 3e-8,
-      // which the quantile's slope at 0.96 turns into 2e-7; LQ-LoRA's erfinv is up to 6 units in the last place off.
+      // Half a unit of the published digits, and what single precision loses: probabilities are rounded to
+      // 3e-8, which the quantile's slope at 0.96 turns into 2e-7; LQ-LoRA's erfinv is up to 6 units in the
+      // last place off.
       const double published = code == 253 ? 5e-5 : 5e-8;
       const double difference = made == normal_float_construction::lq_lora ? 3.6e-7 : 2.4e-7;
       CHECK(is_near(static_cast<double>(levels[code]), level, published + difference));
@@ -125,7 +121,8 @@ TEST_CASE("normal_float_levels: are ascending from -1 to 1 with an exact zero", 
 
 TEST_CASE("normal_float_levels: NF4 is the table of bitsandbytes with its thresholds", "[quant]") {
   const std::vector<float> levels = normal_float_levels(4);
-  CHECK(std::equal(levels.begin(), levels.end(), nf4_bitsandbytes_levels.begin(), nf4_bitsandbytes_levels.end()));
+  CHECK(std::equal(levels.begin(), levels.end(), nf4_bitsandbytes_levels.begin(),
+                   nf4_bitsandbytes_levels.end()));
   CHECK(levels[1] == -0.6961928009986877F);
   CHECK(levels[14] == 0.7229568362236023F);
   const float thresholds[] = {-0.8480964004993439F,   -0.6106329262256622F,  -0.4599952697753906F,
@@ -140,8 +137,8 @@ TEST_CASE("normal_float_levels: NF4 is the table of bitsandbytes with its thresh
         static_cast<float>(0.5 * (static_cast<double>(levels[i]) + static_cast<double>(levels[i + 1])));
     CHECK(grid.encode(middle) == i); // a threshold belongs to the lower code
     CHECK(grid.encode(std::nextafter(middle, 2.0F)) == i + 1);
-    // Four midpoints lie half-way between two floats; there the printed decimals are on the other side of the tie
-    // than round to even, hence one unit in the last place.
+    // Four midpoints lie half-way between two floats; there the printed decimals are on the other side of the
+    // tie than round to even, hence one unit in the last place.
     CHECK((middle == thresholds[i] || middle == std::nextafter(thresholds[i], 2.0F) ||
            middle == std::nextafter(thresholds[i], -2.0F)));
   }

@@ -41,10 +41,7 @@ matrix<float> row_matrix(const std::vector<float>& values) {
 
 std::vector<int> codes_of(const quantized_matrix& q, index_t row = 0) {
   std::vector<int> codes;
-  for (index_t j = 0; j < q.cols(); ++j) {
-    codes.push_back(slow_code(q.layout().order, q.codes().data() + row * q.layout().row_bytes(), q.cols(),
-                              q.layout().bits, j));
-  }
+  for (index_t j = 0; j < q.cols(); ++j) codes.push_back(code_of(q, row, j));
   return codes;
 }
 
@@ -59,8 +56,8 @@ void check_values(const quantized_matrix& q, const std::vector<double>& expected
 quantized_matrix quantize_row(const char* format, const std::vector<float>& values, index_t group = 0) {
   format_options request;
   if (group != 0) request.group_size = group;
-  return quantize(std::as_const(*std::make_unique<matrix<float>>(row_matrix(values))).view(),
-                  make_quantizer(format, request));
+  const matrix<float> row = row_matrix(values);
+  return quantize(row.view(), make_quantizer(format, request));
 }
 
 } // namespace
@@ -79,8 +76,8 @@ TEST_CASE("quantizer: worked example 2, LQ-LoRA's two levels of scales", "[quant
   const std::vector<float> levels = normal_float_levels(4, normal_float_construction::lq_lora);
   const quantizer<codebook_grid<4>, absmax_rule> nf4("nf4", codebook_grid<4>(levels), {},
                                                      groups_of(4, double_quantized(8, scale_type::fp32, 2)));
-  const matrix<float> row = row_matrix(
-      {0.5F, -1, 0.25F, 0, 2, -0.3F, 1.3F, -2, 0.1F, -0.4F, 0.2F, 0.05F, 0.8F, 0.6F, -0.7F, 0.3F});
+  const matrix<float> row =
+      row_matrix({0.5F, -1, 0.25F, 0, 2, -0.3F, 1.3F, -2, 0.1F, -0.4F, 0.2F, 0.05F, 0.8F, 0.6F, -0.7F, 0.3F});
   const quantized_matrix q = quantize(row.view(), nf4);
   CHECK(codes_of(q) == std::vector<int>{12, 0, 10, 7, 15, 5, 14, 0, 10, 0, 12, 9, 15, 14, 0, 11});
   CHECK(q.scales().codes == std::vector<std::uint8_t>{96, 255, 0, 255});
@@ -126,10 +123,18 @@ TEST_CASE("quantizer: worked example 6, bits per weight", "[quant]") {
   const auto bits_per_weight = [](int bits, const scale_format& scales, index_t group_size) {
     const quantizer_options options = groups_of(group_size, scales);
     quantized_layout layout;
-    if (bits == 2) layout = quantizer("", codebook_grid<2>(normal_float_levels(2)), absmax_rule{}, options).layout(4096, 4096);
-    if (bits == 3) layout = quantizer("", codebook_grid<3>(normal_float_levels(3)), absmax_rule{}, options).layout(4096, 4096);
-    if (bits == 4) layout = quantizer("", codebook_grid<4>(normal_float_levels(4)), absmax_rule{}, options).layout(4096, 4096);
-    if (bits == 8) layout = quantizer("", codebook_grid<8>(normal_float_levels(8)), absmax_rule{}, options).layout(4096, 4096);
+    if (bits == 2)
+      layout =
+          quantizer("", codebook_grid<2>(normal_float_levels(2)), absmax_rule{}, options).layout(4096, 4096);
+    if (bits == 3)
+      layout =
+          quantizer("", codebook_grid<3>(normal_float_levels(3)), absmax_rule{}, options).layout(4096, 4096);
+    if (bits == 4)
+      layout =
+          quantizer("", codebook_grid<4>(normal_float_levels(4)), absmax_rule{}, options).layout(4096, 4096);
+    if (bits == 8)
+      layout =
+          quantizer("", codebook_grid<8>(normal_float_levels(8)), absmax_rule{}, options).layout(4096, 4096);
     return 8.0 * static_cast<double>(layout.storage_bytes()) / (4096.0 * 4096.0);
   };
   CHECK(bits_per_weight(2, double_quantized(), 64) == 2.126953125);
@@ -142,10 +147,21 @@ TEST_CASE("quantizer: worked example 6, bits per weight", "[quant]") {
 }
 
 TEST_CASE("quantizer: bits per weight of named formats are the published ones", "[quant]") {
-  const std::pair<const char*, double> published[] = {
-      {"mxint4", 4.25}, {"mxint3", 3.25}, {"mxint2", 2.25}, {"bfp4", 4.5},   {"bfp8", 8.5},  {"mxfp4", 4.25},
-      {"nvfp4", 4.5},   {"q4_0", 4.5},    {"iq4_nl", 4.5},  {"nf4", 4.25},   {"sign", 1.25}, {"int8", 8.25},
-      {"uint4", 4 + (16 + 4) / 64.0},     {"uint3", 3 + (16 + 3) / 64.0},    {"minmax2", 2 + 64 / 64.0}};
+  const std::pair<const char*, double> published[] = {{"mxint4", 4.25},
+                                                      {"mxint3", 3.25},
+                                                      {"mxint2", 2.25},
+                                                      {"bfp4", 4.5},
+                                                      {"bfp8", 8.5},
+                                                      {"mxfp4", 4.25},
+                                                      {"nvfp4", 4.5},
+                                                      {"q4_0", 4.5},
+                                                      {"iq4_nl", 4.5},
+                                                      {"nf4", 4.25},
+                                                      {"sign", 1.25},
+                                                      {"int8", 8.25},
+                                                      {"uint4", 4 + (16 + 4) / 64.0},
+                                                      {"uint3", 3 + (16 + 3) / 64.0},
+                                                      {"minmax2", 2 + 64 / 64.0}};
   for (const auto& [name, bits] : published) {
     CAPTURE(name);
     const quantized_layout layout = make_quantizer(name).layout(256, 512);
@@ -173,7 +189,8 @@ TEST_CASE("quantizer: a user's codebook is a format like any other", "[quant]") 
       for (const double level : {-2.0, -0.5, 0.0, 1.0, 4.0}) {
         least = std::min(least, std::fabs(level * scale - static_cast<double>(weight(i, j))));
       }
-      CHECK(is_near(std::fabs(static_cast<double>(back(i, j)) - static_cast<double>(weight(i, j))), least, 1e-6));
+      CHECK(is_near(std::fabs(static_cast<double>(back(i, j)) - static_cast<double>(weight(i, j))), least,
+                    1e-6));
     }
   }
 }
@@ -206,12 +223,16 @@ TEST_CASE("quantizer: an impossible group size is refused with what is allowed",
   const quantizer eight("", signed_grid(4), absmax_rule{}, groups_of(8));
   const matrix<float> narrow(3, 7, 1.0F);
   CHECK(report_of([&] { (void)eight.layout(3, 7); })
-            .says(status_code::invalid_argument, "group_size is 8, allowed for 7 columns are 1 to 7, 0 (per row)"));
-  CHECK(report_of([&] { (void)quantize(narrow.view(), eight); }).says(status_code::invalid_argument, "group_size is 8"));
+            .says(status_code::invalid_argument,
+                  "group_size is 8, allowed for 7 columns are 1 to 7, 0 (per row)"));
+  CHECK(report_of([&] {
+          (void)quantize(narrow.view(), eight);
+        }).says(status_code::invalid_argument, "group_size is 8"));
   CHECK(eight.layout(3, 8).num_scales() == 3);
   CHECK(eight.layout(3, 0).num_scales() == 0);
-  CHECK(report_of([] { quantizer unused("", signed_grid(4), absmax_rule{}, groups_of(8, double_quantized(1))); })
-            .says(status_code::invalid_argument, "scale bits is 1"));
+  CHECK(report_of([] {
+          quantizer unused("", signed_grid(4), absmax_rule{}, groups_of(8, double_quantized(1)));
+        }).says(status_code::invalid_argument, "scale bits is 1"));
 }
 
 TEST_CASE("quantizer: NaN and infinity are refused with their position", "[quant]") {
@@ -220,10 +241,13 @@ TEST_CASE("quantizer: NaN and infinity are refused with their position", "[quant
     placed_matrix<double> weight(normal_matrix(6, 9, 4).view(), where);
     weight.writable()(4, 7) = 1e300;
     weight.writable()(5, 0) = std::numeric_limits<double>::quiet_NaN();
-    CHECK(report_of([&] { (void)quantize(weight.view(), four); })
-              .says(status_code::non_finite, "weight(4, 7) is 1e+300, every element must be finite in float"));
+    CHECK(report_of([&] {
+            (void)quantize(weight.view(), four);
+          }).says(status_code::non_finite, "weight(4, 7) is 1e+300, every element must be finite in float"));
     weight.writable()(4, 7) = 0;
-    CHECK(report_of([&] { (void)quantize(weight.view(), four); }).says(status_code::non_finite, "weight(5, 0) is"));
+    CHECK(report_of([&] {
+            (void)quantize(weight.view(), four);
+          }).says(status_code::non_finite, "weight(5, 0) is"));
   }
 }
 
@@ -235,7 +259,7 @@ TEST_CASE("quantized_layout: counts groups, scales and bytes", "[quant]") {
   CHECK(short_group.groups_per_row() == 3);
   CHECK(short_group.num_scales() == 9);
   CHECK(short_group.scale_index(2, 1) == 7);
-  CHECK(short_group.row_bytes() == 8); // 60 bits
+  CHECK(short_group.row_bytes() == 8);  // 60 bits
   CHECK(short_group.zero_bytes() == 4); // 27 bits
   CHECK(short_group.storage_bytes() == 24 + 4 + 18);
   CHECK(layout(3, 20, group_per_row, 4, zero_point::real).storage_bytes() == 30 + 12 + 6);
@@ -250,7 +274,8 @@ TEST_CASE("quantized_layout: counts groups, scales and bytes", "[quant]") {
 }
 
 TEST_CASE("quantized_matrix: parts that do not fit the layout are refused by name", "[quant]") {
-  const quantized_layout layout{4, 10, 5, 4, code_order::lsb_first, zero_point::integer, double_quantized(3, scale_type::fp16, 4)};
+  const quantized_layout layout{
+      4, 10, 5, 4, code_order::lsb_first, zero_point::integer, double_quantized(3, scale_type::fp16, 4)};
   struct parts {
     std::vector<float> levels = std::vector<float>(16);
     std::vector<std::uint8_t> codes = std::vector<std::uint8_t>(20);
@@ -267,7 +292,8 @@ TEST_CASE("quantized_matrix: parts that do not fit the layout are refused by nam
     change(wrong);
     CHECK(make(wrong).says(status_code::shape_mismatch, message));
   };
-  refuses([](parts& p) { p.levels.pop_back(); }, "quantized_matrix: levels has 15 entries, the layout needs 16");
+  refuses([](parts& p) { p.levels.pop_back(); },
+          "quantized_matrix: levels has 15 entries, the layout needs 16");
   refuses([](parts& p) { p.levels.push_back(0); }, "levels has 17 entries");
   refuses([](parts& p) { p.codes.pop_back(); }, "codes has 19 entries, the layout needs 20");
   refuses([](parts& p) { p.zeros.push_back(0); }, "zeros has 5 entries, the layout needs 4");
@@ -287,6 +313,7 @@ TEST_CASE("dequantize: writes through any strides and refuses another shape", "[
     CHECK(squared_error(to_row_major(out.view()), expected) == 0.0);
   }
   matrix<float> wrong(19, 7);
-  CHECK(report_of([&] { dequantize(q.view(), wrong.view()); })
-            .says(status_code::shape_mismatch, "dequantize: out is 19 x 7, the matrix is 7 x 19"));
+  CHECK(report_of([&] {
+          dequantize(q.view(), wrong.view());
+        }).says(status_code::shape_mismatch, "dequantize: out is 19 x 7, the matrix is 7 x 19"));
 }

@@ -97,7 +97,8 @@ TEST_CASE("scale_codec: a zero scale stays zero, in E8M0 it becomes the smallest
     CHECK(store({0.0F, 1.0F}, plain(type)).after[0] == 0.0F);
   }
   CHECK(store({0.0F, 1.0F}, plain(scale_type::e8m0)).after[0] == 0x1p-127F);
-  for (const scale_format& format : {double_quantized(), double_quantized(3, scale_type::fp16, 2), nested_bitsandbytes()}) {
+  for (const scale_format& format :
+       {double_quantized(), double_quantized(3, scale_type::fp16, 2), nested_bitsandbytes()}) {
     CHECK(store({0.0F, 0.0F, 0.0F}, format).after == std::vector<float>{0, 0, 0});
   }
   CHECK(store({0.0F, 0.5F, 1.0F}, double_quantized()).after[0] == 0.0F); // the minimum is exact
@@ -111,7 +112,8 @@ TEST_CASE("scale_codec: tiny scales round like numbers of their type", "[quant]"
   CHECK(store({least, 1e-40F}, plain(scale_type::e8m0)).after == std::vector<float>{0x1p-127F, 0x1p-127F});
   CHECK(is_near(static_cast<double>(store({1e-40F}, plain(scale_type::bf16)).after[0]), 1e-40, 0x1p-134));
   for (const float value : store({1e-40F, 2e-40F, 1e-45F}, double_quantized()).after) CHECK(is_finite(value));
-  for (const float value : store({1e-40F, 2e-40F, 1e-45F}, nested_bitsandbytes()).after) CHECK(is_finite(value));
+  for (const float value : store({1e-40F, 2e-40F, 1e-45F}, nested_bitsandbytes()).after)
+    CHECK(is_finite(value));
 }
 
 TEST_CASE("scale_codec: a scale beyond the range of its type is refused with its block", "[quant]") {
@@ -124,7 +126,8 @@ TEST_CASE("scale_codec: a scale beyond the range of its type is refused with its
   CHECK(about({65519.0F}, plain(scale_type::fp16)).message.empty());
   CHECK(about({65520.0F}, plain(scale_type::fp16)).says(status_code::unsupported, "block 0 is 65520"));
   CHECK(about({-1e5F}, plain(scale_type::fp16)).says(status_code::unsupported, "-100000"));
-  CHECK(about({1, 3.4e38F}, plain(scale_type::bf16)).says(status_code::unsupported, "beyond the range of bf16"));
+  CHECK(about({1, 3.4e38F}, plain(scale_type::bf16))
+            .says(status_code::unsupported, "beyond the range of bf16"));
   CHECK(about({0, 1, 0, 70000}, double_quantized(8, scale_type::fp16, 2))
             .says(status_code::unsupported, "the scale of block 1 is 70000, beyond the range of fp16"));
   CHECK(about({3.4e38F}, plain(scale_type::fp32)).message.empty());
@@ -143,7 +146,8 @@ TEST_CASE("scale_codec: tensor_scaled multiplies E4M3 numbers with one base", "[
   for (std::size_t i = 0; i < scales.size(); ++i) {
     CHECK(is_same(trip.after[i], static_cast<float>(slow_scale(trip.stored, static_cast<index_t>(i)))));
     const auto before = static_cast<double>(scales[i]);
-    // Half a unit: relative 2^-4, in the subnormal range of E4M3 2^-10 of the base; and the rounding of x / base.
+    // Half a unit: relative 2^-4, in the subnormal range of E4M3 2^-10 of the base; and the rounding of x /
+    // base.
     const double bound = std::max(0x1p-4 * before, 0x1p-10 * static_cast<double>(base)) * (1 + 1e-6);
     CHECK(is_near(static_cast<double>(trip.after[i]), before, bound));
   }
@@ -169,10 +173,11 @@ TEST_CASE("scale_codec: double_min agrees with a double-precision evaluation of 
             largest = std::max(largest, static_cast<double>(scales[j]) - minimum);
           }
           const double super = slow_number(type, trip.stored.supers.data(), static_cast<index_t>(i) / block);
-          const double unit = type == scale_type::fp32 ? 0x1p-23 : (type == scale_type::fp16 ? 0x1p-11 : 0x1p-8);
+          const double unit =
+              type == scale_type::fp32 ? 0x1p-23 : (type == scale_type::fp16 ? 0x1p-11 : 0x1p-8);
           if (std::fabs(super - largest) > unit * largest + 0x1p-25) ++num_wrong; // 2^-25: fp16's subnormals
-          const auto code = slow_code(code_order::lsb_first, trip.stored.codes.data(), 83, bits,
-                                      static_cast<index_t>(i));
+          const auto code =
+              slow_code(code_order::lsb_first, trip.stored.codes.data(), 83, bits, static_cast<index_t>(i));
           double steps = super <= 0x1p-24 ? 0.0 : (static_cast<double>(scales[i]) - minimum) * top / super;
           steps = std::clamp(steps, 0.0, top);
           // Rounded to an integer, in float arithmetic with 3 roundings on up to 255 steps.
@@ -181,7 +186,8 @@ TEST_CASE("scale_codec: double_min agrees with a double-precision evaluation of 
           if (std::fabs(static_cast<double>(trip.after[i]) - expected) > 0x1p-22 * expected) ++num_wrong;
           // What the user sees: half a step, and what rounding the block's number cuts off at its top.
           const double bound = super / top / 2 * (1 + 1e-4) + std::max(0.0, largest - super) + 1e-9;
-          if (super > 0x1p-24 && std::fabs(static_cast<double>(trip.after[i] - scales[i])) > bound) ++num_wrong;
+          if (super > 0x1p-24 && std::fabs(static_cast<double>(trip.after[i] - scales[i])) > bound)
+            ++num_wrong;
         }
         CHECK(num_wrong == 0);
       }
@@ -218,7 +224,8 @@ TEST_CASE("scale_codec: double_mean agrees with a search of bitsandbytes' map", 
     CHECK(is_near(static_cast<double>(trip.stored.base), mean, 0x1p-23 * mean));
     int num_wrong = 0;
     for (std::size_t i = 0; i < scales.size(); ++i) {
-      const double super = slow_number(scale_type::fp32, trip.stored.supers.data(), static_cast<index_t>(i) / 256);
+      const double super =
+          slow_number(scale_type::fp32, trip.stored.supers.data(), static_cast<index_t>(i) / 256);
       const double off = static_cast<double>(scales[i] - trip.stored.base);
       double least = 1e9;
       for (const double level : map) least = std::min(least, std::fabs(level * super - off));
@@ -229,7 +236,8 @@ TEST_CASE("scale_codec: double_mean agrees with a search of bitsandbytes' map", 
       const double rounding = 0x1p-23 * (std::fabs(expected) + super);
       if (std::fabs(static_cast<double>(trip.after[i]) - expected) > rounding) ++num_wrong;
       // What the user sees: half the widest gap of the map, 0.9 / 64 at its ends (and -1 is 0.00703 beyond).
-      if (std::fabs(static_cast<double>(trip.after[i] - scales[i])) > 0.0070313 * super + rounding) ++num_wrong;
+      if (std::fabs(static_cast<double>(trip.after[i] - scales[i])) > 0.0070313 * super + rounding)
+        ++num_wrong;
     }
     CHECK(num_wrong == 0);
   }

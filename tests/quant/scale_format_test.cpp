@@ -35,27 +35,30 @@ TEST_CASE("scale_format: names stand for their formats", "[quant]") {
 }
 
 TEST_CASE("scale_format: other text is refused and the allowed forms are listed", "[quant]") {
-  for (const char* const text : {"", "fp8", "FP16", "fp16 ", "dq:", "dq:8", "dq:8,fp32", "dq:8,fp32,", "dq:,fp32,256",
-                                 "dq:8,fp64,256", "dq:8,fp32,256,1", "dq:-8,fp32,256", "dq:8,fp32,2x",
-                                 "dq:8,fp32,1000000000", "dq:0x8,fp32,256", "dq-", "dqbnb", "double"}) {
+  for (const char* const text :
+       {"", "fp8", "FP16", "fp16 ", "dq:", "dq:8", "dq:8,fp32", "dq:8,fp32,", "dq:,fp32,256", "dq:8,fp64,256",
+        "dq:8,fp32,256,1", "dq:-8,fp32,256", "dq:8,fp32,2x", "dq:8,fp32,1000000000", "dq:0x8,fp32,256", "dq-",
+        "dqbnb", "double"}) {
     CAPTURE(text);
     const report caught = report_of([&] { (void)parse_scale_format(text); });
-    CHECK(caught.says(status_code::invalid_argument, sentence("scale is '", text, "', allowed are fp32, fp16, ")));
+    CHECK(caught.says(status_code::invalid_argument,
+                      sentence("scale is '", text, "', allowed are fp32, fp16, ")));
     CHECK(caught.message.find("dq-bnb") != std::string::npos);
   }
 }
 
 TEST_CASE("scale_format: impossible numbers are refused by name", "[quant]") {
-  const auto about = [](const char* text) {
-    return report_of([&] { (void)parse_scale_format(text); });
-  };
-  CHECK(about("dq:1,fp32,256").says(status_code::invalid_argument, "scale bits is 1, double quantization takes 2 to 8"));
+  const auto about = [](const char* text) { return report_of([&] { (void)parse_scale_format(text); }); };
+  CHECK(about("dq:1,fp32,256")
+            .says(status_code::invalid_argument, "scale bits is 1, double quantization takes 2 to 8"));
   CHECK(about("dq:9,fp32,256").says(status_code::invalid_argument, "scale bits is 9"));
   CHECK(about("dq:8,fp32,0").says(status_code::invalid_argument, "scale block is 0"));
   CHECK(about("dq:8,e8m0,256").says(status_code::invalid_argument, "scale type is e8m0"));
   const auto check = [](const scale_format& format) { return report_of([&] { validate(format); }); };
-  CHECK(check(double_quantized(8, scale_type::e4m3)).says(status_code::invalid_argument, "scale type is e4m3"));
-  CHECK(check(double_quantized(8, scale_type::fp32, -4)).says(status_code::invalid_argument, "scale block is -4"));
+  CHECK(
+      check(double_quantized(8, scale_type::e4m3)).says(status_code::invalid_argument, "scale type is e4m3"));
+  CHECK(check(double_quantized(8, scale_type::fp32, -4))
+            .says(status_code::invalid_argument, "scale block is -4"));
   CHECK(check({scale_coding::plain, scale_type::e8m0, 77, -1}).message.empty()); // not used by plain formats
 }
 
@@ -80,14 +83,18 @@ TEST_CASE("scale_format: knows its size, whether it is double and whether it has
 TEST_CASE("round_to: gives the nearest number of the type", "[quant][property]") {
   random_source random(9);
   for (int i = 0; i < 5000; ++i) {
-    const auto value = static_cast<float>(std::ldexp(random.between(1, 2), static_cast<int>(random.below(12)) - 8));
+    const auto value =
+        static_cast<float>(std::ldexp(random.between(1, 2), static_cast<int>(random.below(12)) - 8));
     const auto x = static_cast<double>(value);
-    const auto off = [&](scale_type type) { return std::fabs(static_cast<double>(round_to(type, value)) - x); };
+    const auto off = [&](scale_type type) {
+      return std::fabs(static_cast<double>(round_to(type, value)) - x);
+    };
     if (round_to(scale_type::fp32, value) != value || off(scale_type::fp16) > 0x1p-11 * x ||
         off(scale_type::bf16) > 0x1p-8 * x || off(scale_type::e4m3) > std::max(0x1p-4 * x, 0x1p-10)) {
       FAIL(value);
     }
-    int exponent = 0; // value = fraction * 2^exponent, fraction in [0.5, 1): its neighbours among powers of two
+    int exponent =
+        0; // value = fraction * 2^exponent, fraction in [0.5, 1): its neighbours among powers of two
     const double fraction = std::frexp(x, &exponent);
     const double power = std::ldexp(1.0, fraction >= 0.75 ? exponent : exponent - 1);
     if (static_cast<double>(round_to(scale_type::e8m0, value)) != power) FAIL(value);

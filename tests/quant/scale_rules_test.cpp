@@ -120,7 +120,8 @@ TEST_CASE("refitted_signed_max_rule: is the weighted least-squares scale of the 
     CHECK(is_near(static_cast<double>(found), cross / energy, 1e-6 * std::fabs(cross / energy)));
   }
   const std::vector<float> constant(32, 0.37F);
-  CHECK(is_near(static_cast<double>(scale_of(refitted_signed_max_rule{}, grid, constant)), 0.37 / -127, 1e-9));
+  CHECK(
+      is_near(static_cast<double>(scale_of(refitted_signed_max_rule{}, grid, constant)), 0.37 / -127, 1e-9));
 }
 
 TEST_CASE("mean_magnitude_rule: is the mean of the magnitudes", "[quant]") {
@@ -149,7 +150,8 @@ TEST_CASE("min_max_rule: spans a range that includes zero", "[quant]") {
   const auto found = [](const std::vector<float>& values) {
     return min_max_rule{}.find(row_of(values), unsigned_grid(4));
   };
-  const auto is_about = [](block_scale scale, double expected, double zero) { // two quotients, each rounded once
+  const auto is_about = [](block_scale scale, double expected,
+                           double zero) { // two quotients, each rounded once
     return is_near(static_cast<double>(scale.scale), expected, 1e-7 * expected) &&
            is_near(static_cast<double>(scale.zero), zero, 1e-6 * zero);
   };
@@ -167,14 +169,16 @@ TEST_CASE("exact_range_rule: meets both ends of the range", "[quant][property]")
   for (int bits = 2; bits <= 8; ++bits) {
     const auto grid = unsigned_grid(bits);
     for (int i = 0; i < 200; ++i) {
-      const std::vector<float> values{static_cast<float>(random.normal()), static_cast<float>(random.normal()),
+      const std::vector<float> values{static_cast<float>(random.normal()),
+                                      static_cast<float>(random.normal()),
                                       static_cast<float>(random.normal())};
       const auto [smallest, largest] = smallest_and_largest(row_of(values));
       const block_scale found = exact_range_rule{}.find(row_of(values), grid);
       const float low = decode_value(grid.decode(0), found);
       const float high = decode_value(grid.decode(static_cast<code_t>(grid.num_codes() - 1)), found);
       // Scale and zero point are rounded once each, and cancel where the range is small against its offset.
-      const double unit = 0x1p-22 * std::max(std::fabs(static_cast<double>(smallest)), std::fabs(static_cast<double>(largest)));
+      const double unit = 0x1p-22 * std::max(std::fabs(static_cast<double>(smallest)),
+                                             std::fabs(static_cast<double>(largest)));
       CHECK(is_near(static_cast<double>(low), static_cast<double>(smallest), unit));
       CHECK(is_near(static_cast<double>(high), static_cast<double>(largest), unit));
     }

@@ -31,9 +31,7 @@ public:
   double uniform() { return static_cast<double>(word() >> 11U) * 0x1p-53; }
   double between(double low, double high) { return low + (high - low) * uniform(); }
   /// In 0 ... count - 1.
-  index_t below(index_t count) {
-    return static_cast<index_t>(word() % static_cast<std::uint64_t>(count));
-  }
+  index_t below(index_t count) { return static_cast<index_t>(word() % static_cast<std::uint64_t>(count)); }
   double normal() {
     const double radius = std::sqrt(-2.0 * std::log(1.0 - uniform()));
     return radius * std::cos(2.0 * std::numbers::pi * uniform());

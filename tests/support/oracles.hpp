@@ -171,34 +171,49 @@ template <class Call>
     return format.coding == scale_coding::tensor_scaled ? base * number : number;
   }
   const double super = slow_number(format.type, scales.supers.data(), index / format.block);
-  const code_t code =
-      slow_code(code_order::lsb_first, scales.codes.data(), scales.count, format.bits, index);
+  const code_t code = slow_code(code_order::lsb_first, scales.codes.data(), scales.count, format.bits, index);
   if (format.coding == scale_coding::double_mean) return base + super * slow_dynamic_map()[code];
   return super <= 0x1p-24 ? base : base + super * code / ((1 << format.bits) - 1);
 }
 
-/// One element, walking bits by hand; exact for scales that are not double-quantized: the difference and the
-/// product are each rounded to float once, which is what every backend promises.
-[[nodiscard]] inline float slow_element(const quantized_matrix& q, index_t row, index_t col) {
+/// Scale and zero point of the block that holds an element, by the rules of the layout.
+struct slow_block {
+  double scale = 0;
+  double zero = 0;
+};
+
+[[nodiscard]] inline slow_block block_of(const quantized_matrix& q, index_t row, index_t col) {
   const quantized_layout& layout = q.layout();
-  const index_t row_bytes = (layout.cols * layout.bits + 7) / 8;
-  const code_t code =
-      slow_code(layout.order, q.codes().data() + row * row_bytes, layout.cols, layout.bits, col);
-  index_t scale = 0; // per tensor
-  if (layout.group_size == 0) scale = row;
+  index_t index = 0; // per tensor
+  if (layout.group_size == 0) index = row;
   if (layout.group_size > 0) {
     const index_t group = std::min(layout.group_size, layout.cols);
-    scale = row * ((layout.cols + group - 1) / group) + col / group;
+    index = row * ((layout.cols + group - 1) / group) + col / group;
   }
-  double zero = 0;
+  slow_block block{slow_scale(q.scales(), index), 0.0};
   if (layout.zeros == zero_point::real) {
-    zero = slow_number(scale_type::fp32, q.zeros().data(), scale);
+    block.zero = slow_number(scale_type::fp32, q.zeros().data(), index);
   } else if (layout.zeros == zero_point::integer) {
-    zero = slow_code(code_order::lsb_first, q.zeros().data(), layout.num_scales(), layout.bits, scale);
+    block.zero = slow_code(code_order::lsb_first, q.zeros().data(), layout.num_scales(), layout.bits, index);
   }
-  const auto difference = static_cast<float>(static_cast<double>(q.levels()[code]) - zero);
-  const auto factor = static_cast<float>(slow_scale(q.scales(), scale));
-  return static_cast<float>(static_cast<double>(difference) * static_cast<double>(factor));
+  return block;
+}
+
+/// The code of one element, read bit by bit.
+[[nodiscard]] inline code_t code_of(const quantized_matrix& q, index_t row, index_t col) {
+  const quantized_layout& layout = q.layout();
+  const index_t row_bytes = (layout.cols * layout.bits + 7) / 8;
+  return slow_code(layout.order, q.codes().data() + row * row_bytes, layout.cols, layout.bits, col);
+}
+
+/// One element; exact for scales that are not double-quantized: the difference and the product are each
+/// rounded to float once, which is what every backend promises.
+[[nodiscard]] inline float slow_element(const quantized_matrix& q, index_t row, index_t col) {
+  const slow_block block = block_of(q, row, col);
+  const float level = q.levels()[code_of(q, row, col)];
+  const auto difference = static_cast<float>(static_cast<double>(level) - block.zero);
+  const auto scale = static_cast<float>(block.scale);
+  return static_cast<float>(static_cast<double>(difference) * static_cast<double>(scale));
 }
 
 /// The whole matrix element by element.

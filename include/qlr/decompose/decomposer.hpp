@@ -51,14 +51,14 @@ public:
              const metric& weights, const decompose_options& options)
       : backend_(backend), weight_(weight), quantizer_(quantizer), metric_(weights), options_(options),
         work_(backend.allocate(weight.rows(), weight.cols())), left_(backend.allocate(0, weight.rows())),
-        right_(backend.allocate(0, weight.cols())), sketch_({.seed = options.seed}) {}
+        right_(backend.allocate(0, weight.cols())), sketch_(options.sketch) {}
 
   [[nodiscard]] decompose_result run() {
     {
       const detail::stopwatch total(result_.seconds_total);
       norms_ = backend_.weight_energies(weight_, metric_);
       if (options_.steps.compares_plain) consider_plain();
-      iterate();
+      if (result_.reason != stop_reason::exact) iterate();
     }
     return finish();
   }
@@ -89,16 +89,15 @@ private:
     }
   }
 
-  /// Iterate 0: quantization of W by the scale rule, without a low-rank part.
+  /// Iterate 0: quantization of W as the quantizer is configured, without a low-rank part.
   void consider_plain() {
     load_residual();
     {
       const detail::stopwatch time(result_.seconds_quantize);
-      quantize_hints hints;
-      hints.search = scale_search_mode::off;
-      quantized_ = std::make_shared<quantized_type>(backend_.quantize(quantizer_, work_, hints));
+      quantized_ = std::make_shared<quantized_type>(backend_.quantize(quantizer_, work_, quantize_hints{}));
     }
     record(0);
+    if (best_.weighted_error == 0.0) result_.reason = stop_reason::exact;
     quantized_.reset();
   }
 

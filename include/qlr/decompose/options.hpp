@@ -4,6 +4,7 @@
 
 #include <qlr/core/types.hpp>
 #include <qlr/decompose/factor_storage.hpp>
+#include <qlr/lowrank/randomized_svd.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -64,7 +65,7 @@ struct decompose_options {
   schedule steps;    ///< see presets.hpp
   svd_method svd = svd_method::randomized;
   factor_storage factors = factor_storage::fp16;
-  std::uint64_t seed = 0; ///< of the randomized SVD
+  randomized_svd_options sketch; ///< oversampling, power iterations and seed of the randomized SVD
   /// Called after every iteration.
   std::function<void(const iteration_report&)> on_iteration;
 };

@@ -79,6 +79,7 @@ public:
 
   static void orthonormalize_rows(matrix<float>& x) {
     auto vectors = map_transposed(x); // (n,q)
+    vectors *= std::ldexp(1.0F, detail::unit_exponent(x));
     const Eigen::HouseholderQR<Eigen::MatrixXf> qr(vectors);
     vectors = qr.householderQ() * Eigen::MatrixXf::Identity(vectors.rows(), vectors.cols());
   }
@@ -86,11 +87,13 @@ public:
   /// x = R^T Q^T from the thin QR of its transpose; the SVD of the small R in double gives the triplets.
   [[nodiscard]] static singular_triplets<matrix<float>> small_svd(const matrix<float>& x) {
     const index_t q = x.rows();
-    const Eigen::HouseholderQR<Eigen::MatrixXf> qr(map_transposed(x));
+    const int exponent = detail::unit_exponent(x);
+    const Eigen::HouseholderQR<Eigen::MatrixXf> qr(map_transposed(x) * std::ldexp(1.0F, exponent));
     matrix<float> transposed_r(q, q);
     map(transposed_r) =
         qr.matrixQR().topRows(q).template triangularView<Eigen::Upper>().toDenseMatrix().transpose();
     singular_triplets<matrix<float>> small = exact_svd(transposed_r, q);
+    map(small.values) *= std::ldexp(1.0F, -exponent);
     Eigen::MatrixXf padded = Eigen::MatrixXf::Zero(x.cols(), q);
     padded.topRows(q) = map_transposed(small.right);
     small.right = matrix<float>(q, x.cols());

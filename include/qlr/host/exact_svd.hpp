@@ -30,6 +30,13 @@ namespace qlr::host {
 
 namespace detail {
 
+/// The exponent e for which 2^e x is of order one, so that squares of its elements neither overflow nor
+/// vanish.
+inline int unit_exponent(const matrix<float>& x) {
+  const float largest = x.size() == 0 ? 0.0F : map(x).cwiseAbs().maxCoeff();
+  return largest > 0 ? std::clamp(-floor_log2(largest), -126, 126) : 0;
+}
+
 #if defined(QLR_USE_LAPACKE)
 
 /// LAPACK's divide and conquer; false when it did not converge. Reads x as its transpose, column-major (n,m).
@@ -92,9 +99,7 @@ template <std::same_as<float> Scalar>
   singular_triplets<matrix<float>> out{matrix<float>(rank, x.rows()), matrix<float>(1, rank),
                                        matrix<float>(rank, x.cols())};
   if (rank == 0) return out;
-  // Scaled to order one by a power of two, so that squares inside the method neither overflow nor vanish.
-  const float largest = map(x).cwiseAbs().maxCoeff();
-  const int exponent = largest > 0 ? std::clamp(-floor_log2(largest), -126, 126) : 0;
+  const int exponent = detail::unit_exponent(x);
   matrix<float> scaled(x);
   map(scaled) *= std::ldexp(1.0F, exponent);
   require(detail::leading_triplets(scaled, rank, out), status_code::numerical_failure,

@@ -127,7 +127,7 @@ private:
     const std::size_t total = header_.order_by_name.size();
     std::string names;
     for (std::size_t i = 0; i < std::min(total, num_listed); ++i) {
-      names += (i == 0 ? "" : ", ") + detail::quote(header_.tensors[header_.order_by_name[i]].name);
+      names += sentence(i == 0 ? "" : ", ", detail::quote(header_.tensors[header_.order_by_name[i]].name));
     }
     if (total > num_listed) names += sentence(" and ", total - num_listed, " more");
     fail(status_code::invalid_argument, where_, "no tensor is named ", detail::quote(name), ", it has ",

@@ -14,8 +14,8 @@ namespace qlr {
 /// Tuning of the randomized SVD.
 struct randomized_svd_options {
   index_t oversampling = 16; ///< vectors beyond the rank; the error of the last triplets falls with it
-  int power_iterations = 3;  ///< block power iterations from a random start
-  int warm_iterations = 0;   ///< block power iterations from the previous call's subspace
+  int power_iterations = 6;  ///< block power iterations from a random start
+  int warm_iterations = 1;   ///< block power iterations from the previous call's subspace
   std::uint64_t seed = 0;
 };
 

@@ -94,7 +94,7 @@ inline void check_names_differ(std::span<const tensor_entry> tensors) {
 /// {"dtype":...,"shape":[...],"data_offsets":[begin,end]} behind its name.
 [[nodiscard]] inline std::string tensor_json(const tensor_entry& tensor, index_t begin, index_t end) {
   std::string shape;
-  for (const index_t extent : tensor.shape) shape += (shape.empty() ? "" : ",") + std::to_string(extent);
+  for (const index_t extent : tensor.shape) shape += sentence(shape.empty() ? "" : ",", extent);
   return sentence(json_string(tensor.name, "tensor name"), ":{\"dtype\":\"", dtype_name(tensor.type),
                   "\",\"shape\":[", shape, "],\"data_offsets\":[", begin, ",", end, "]}");
 }

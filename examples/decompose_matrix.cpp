@@ -1,0 +1,121 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+
+// Splits a weight matrix of a .safetensors or .npy file into a quantized and a low-rank part; --help tells
+// the rest.
+#include <decompose_matrix/arguments.hpp>
+#include <decompose_matrix/input.hpp>
+#include <decompose_matrix/progress.hpp>
+#include <decompose_matrix/report.hpp>
+
+#include <qlr/qlr.hpp>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <string>
+#include <vector>
+
+namespace {
+
+using clock_type = std::chrono::steady_clock;
+
+qlr::decompose_options make_options(const arguments& args) {
+  qlr::decompose_options options;
+  options.rank = args.rank;
+  options.steps = qlr::find_preset(args.method).steps;
+  if (args.iterations) options.steps.iterations = *args.iterations;
+  options.svd = args.svd == "exact" ? qlr::svd_method::exact : qlr::svd_method::randomized;
+  options.factors = qlr::factor_storage_of_bits(args.factor_bits);
+  options.sketch.seed = args.seed;
+  return options;
+}
+
+/// Refuses outputs that could not be written, before any work is done for them.
+void check_outputs(const arguments& args) {
+  for (const std::string& path : {args.output, args.reconstruct, args.json}) {
+    if (!path.empty() && path != "-") (void)qlr::io::atomic_file(path); // removed again: never committed
+  }
+}
+
+void write_dense(const std::string& path, const qlr::decomposition& parts,
+                 const qlr::matrix<float>& quantized, const qlr::matrix<float>& sum) {
+  const std::vector<qlr::io::tensor_entry> tensors{
+      qlr::io::make_f32_entry("Q", quantized.view()), qlr::io::make_f32_entry("L", parts.left.view()),
+      qlr::io::make_f32_entry("R", parts.right.view()), qlr::io::make_f32_entry("W_hat", sum.view())};
+  qlr::io::write_safetensors(path, tensors);
+}
+
+/// The error that a Fisher matrix weights, whether or not the method used it; else the error in the metric.
+double weighted_error(const qlr::decompose_result& result, qlr::matrix_view<const float> weight,
+                      const qlr::matrix<float>& sum, const calibration& data) {
+  if (data.fisher.size() == 0) return result.weighted_error;
+  double error = 0;
+  double norm = 0;
+  for (qlr::index_t i = 0; i < weight.rows(); ++i) {
+    for (qlr::index_t j = 0; j < weight.cols(); ++j) {
+      const auto f = static_cast<double>(data.fisher(i, j));
+      const auto w = static_cast<double>(weight(i, j));
+      const double difference = w - static_cast<double>(sum(i, j));
+      error += f * difference * difference;
+      norm += f * w * w;
+    }
+  }
+  return norm > 0 ? std::sqrt(error / norm) : 0.0;
+}
+
+void run(const arguments& args) {
+  if (args.list) return list_tensors(args.input);
+  const qlr::any_quantizer quantizer = qlr::make_quantizer(args.quantizer, args.format);
+  const weight_source source = open_weight(args);
+  const qlr::matrix_view<const float> weight = source.weight;
+  const calibration data = open_calibration(args.calibration, weight.cols());
+  const qlr::metric metric = choose_metric(args, data, weight.rows(), weight.cols());
+  check_outputs(args);
+  qlr::thread_pool pool(args.threads);
+  const qlr::executor threads(pool);
+  qlr::decompose_options options = make_options(args);
+  qlr::validate(weight, quantizer, metric, options, threads);
+
+  const auto start = clock_type::now();
+  if (!args.quiet) print_header(args, source);
+  qlr::decompose_result result;
+  {
+    progress shown(!args.quiet);
+    options.on_iteration = [&](const qlr::iteration_report& iteration) {
+      shown.set_iteration(iteration.iteration);
+      if (!args.quiet) print_iteration(iteration);
+    };
+    result = qlr::decompose(weight, quantizer, options, metric, threads);
+  }
+  const double seconds = std::chrono::duration<double>(clock_type::now() - start).count();
+
+  const qlr::matrix<float> sum = qlr::reconstruct(result.best, threads);
+  const qlr::matrix<float> quantized = qlr::dequantize(result.best.quantized, threads);
+  report summary{args, source, result};
+  summary.svd_routine = args.svd == "exact" ? qlr::host::exact_svd_name() : "randomized";
+  summary.simd = Eigen::SimdInstructionSetsInUse();
+  summary.threads = pool.num_threads();
+  summary.relative_error = qlr::compare(weight, sum.view()).relative_error;
+  summary.relative_error_quantized_only = qlr::compare(weight, quantized.view()).relative_error;
+  summary.weighted_error = weighted_error(result, weight, sum, data);
+  summary.relative_output_error = output_error(weight, sum.view(), data);
+  summary.seconds_total = seconds;
+  if (!args.output.empty()) qlr::io::save(args.output, result.best);
+  if (!args.reconstruct.empty()) write_dense(args.reconstruct, result.best, quantized, sum);
+  if (!args.quiet) print_summary(summary);
+  if (!args.json.empty()) write_json(args.json, to_json(summary));
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+  try {
+    run(parse_arguments(argc, argv));
+    return EXIT_SUCCESS;
+  } catch (const std::exception& failure) {
+    std::fprintf(stderr, "decompose_matrix: %s\n", failure.what());
+    return 2;
+  }
+}

@@ -1,0 +1,37 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/quant/formats.hpp>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+/// The command line of decompose_matrix, checked as far as it can be without opening a file.
+struct arguments {
+  std::string input; ///< empty: the built-in matrix
+  std::string tensor;
+  bool list = false;
+  std::string method = "best";
+  std::string quantizer; ///< empty: what the method is usually combined with
+  qlr::format_options format;
+  int factor_bits = 16;
+  qlr::index_t rank = 16;
+  std::optional<int> iterations;
+  std::uint64_t seed = 0;
+  std::string svd = "randomized";
+  int threads = 0;
+  std::string device = "cpu";
+  std::string calibration;
+  std::string metric; ///< empty: what the method can use of the calibration
+  std::string output;
+  std::string reconstruct;
+  std::string json;
+  bool quiet = false;
+};
+
+/// Parses the command line; prints help to standard output and exits with 0 when asked to.
+///
+/// @throws qlr::error invalid_argument: an unknown option or a value that is not allowed
+[[nodiscard]] arguments parse_arguments(int argc, char** argv);

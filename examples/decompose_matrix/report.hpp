@@ -1,0 +1,42 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <decompose_matrix/arguments.hpp>
+#include <decompose_matrix/input.hpp>
+
+#include <qlr/decompose/result.hpp>
+
+#include <optional>
+#include <string>
+
+/// Everything that is told about a finished run.
+struct report {
+  const arguments& args;
+  const weight_source& source;
+  const qlr::decompose_result& result;
+  std::string svd_routine{};
+  std::string simd{};
+  int threads = 1;
+  double relative_error = 0;
+  double relative_error_quantized_only = 0;
+  double weighted_error = 0;
+  std::optional<double> relative_output_error{};
+  double seconds_total = 0;
+};
+
+[[nodiscard]] double bits_per_weight(const qlr::decomposition& parts);
+
+/// Most memory the process has held, in bytes; 0 where the system does not tell.
+[[nodiscard]] long long peak_rss_bytes();
+
+/// Heading of the table of iterations.
+void print_header(const arguments& args, const weight_source& source);
+void print_iteration(const qlr::iteration_report& iteration);
+void print_summary(const report& run);
+
+/// Pretty-printed, one key per line.
+[[nodiscard]] std::string to_json(const report& run);
+
+/// Writes text to a file that appears complete or not at all, or to standard output for "-".
+void write_json(const std::string& path, const std::string& text);

@@ -1,0 +1,15 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+// EXPECT: (could not convert|no matching function|no known conversion|no viable conversion|cannot
+// convert|conversion from|invalid initialization|cannot bind)
+
+#include <qlr/core/parallel.hpp>
+
+void use(qlr::thread_pool& pool) {
+#ifdef QLR_MISTAKE
+  const qlr::executor run = qlr::thread_pool(2); // would refer to a dead pool
+#else
+  const qlr::executor run = pool;
+#endif
+  (void)run;
+}
