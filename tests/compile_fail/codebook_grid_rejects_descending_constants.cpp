@@ -1,7 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
 // EXPECT: (call to non-|must be initialized by a constant expression|is not a constant expression)
-// expression)
 
 #include <qlr/quant/codebook_grid.hpp>
 

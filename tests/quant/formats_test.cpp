@@ -145,6 +145,7 @@ TEST_CASE("formats: quantizing a decoded matrix again returns the same codes", "
   std::set<std::string> changed;
   for (const auto& [rows, cols] : std::vector<shape>{{1, 1}, {7, 33}, {4, 100}, {16, 256}}) {
     const matrix<float> weight = weight_like_matrix(rows, cols, static_cast<std::uint64_t>(cols));
+    const matrix<float> zeros(rows, cols, 0.0F);
     const auto check = [&](const std::string& label, const any_quantizer& quantizer) {
       const std::string name = quantizer.name();
       const bool is_affine = name.starts_with("uint");
@@ -156,12 +157,12 @@ TEST_CASE("formats: quantizing a decoded matrix again returns the same codes", "
         if (moved > 0) changed.insert(name);
         return;
       }
-      CAPTURE(label, rows, cols);
+      CAPTURE(label, weight.rows(), weight.cols());
       CHECK(once.codes() == twice.codes());
       if (is_affine) CHECK(once.zeros() == twice.zeros());
       const bool may_round =
           name.starts_with("minmax") || name == "nvfp4" || once.layout().scales.type == scale_type::fp32;
-      const double size = squared_error(decoded, matrix<float>(rows, cols, 0.0F));
+      const double size = squared_error(decoded, zeros);
       CHECK(moved <= (may_round ? 1e-12 * size : 0.0)); // 1e-6 of the elements: a few units in the last place
     };
     for_each_variant(cols, check);

@@ -27,8 +27,8 @@ struct singular_triplets {
 /// are contiguous: L (m,r) is handled as (r,m).
 ///   allocate(rows, cols)             uninitialised matrix
 ///   copy(in, out)                    out = in, shapes agree
-///   copy_rows(in, out)               the first rows of out = the first rows of in
-///   copy_cols(in, out)               the first columns likewise
+///   copy_rows(in, i, out, o)         rows o, o + 1 ... of out = rows i, i + 1 ... of in, as many as both
+///   have copy_cols(in, out)               the first columns of out = those of in, as many as both have
 ///   gemm(ta, tb, alpha, a, b, beta, out)   out = alpha op(a) op(b) + beta out; beta = 0 ignores what out
 ///   holds fill_normal(out, first_row, seed)      rows from first_row on get standard normal elements
 ///   orthonormalize_rows(x)           thin QR: replaces the rows of x (q,n), q <= n, by an orthonormal basis
@@ -41,7 +41,7 @@ concept backend_policy = requires(const Backend backend, typename Backend::matri
                                   std::uint64_t seed) {
   { backend.allocate(size, size) } -> std::same_as<typename Backend::matrix_type>;
   backend.copy(in, out);
-  backend.copy_rows(in, out);
+  backend.copy_rows(in, size, out, size);
   backend.copy_cols(in, out);
   backend.gemm(transpose::yes, number, in, in, number, out);
   backend.fill_normal(out, size, seed);

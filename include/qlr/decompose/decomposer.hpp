@@ -247,8 +247,10 @@ private:
 
 /// Checks what decompose() is given before any work starts.
 ///
-/// @throws qlr::error invalid_argument: empty matrix, rank or iterations out of range
+/// @throws qlr::error invalid_argument: empty matrix, rank, iterations or oversampling out of range, a metric
+/// weight that is not positive
 /// @throws qlr::error shape_mismatch: the metric does not fit
+/// @throws qlr::error unsupported: metric elements without contiguous rows
 /// @throws qlr::error non_finite: an element of the weight is NaN or infinite in float
 template <weight_scalar T, quantizer_policy Quantizer>
 void validate(matrix_view<const T> weight, const Quantizer& quantizer, const metric& weights,
@@ -261,12 +263,17 @@ void validate(matrix_view<const T> weight, const Quantizer& quantizer, const met
           largest);
   require(options.steps.iterations >= 1, status_code::invalid_argument, "iterations is ",
           options.steps.iterations, ", allowed are 1 and above");
-  detail::check_weights(weights.row_weights, "metric row weights", weight.rows());
-  detail::check_weights(weights.col_weights, "metric column weights", weight.cols());
+  require(options.sketch.oversampling >= 0, status_code::invalid_argument, "oversampling is ",
+          options.sketch.oversampling, ", allowed are 0 and above");
+  constexpr auto refused = detail::zero_weights::refused;
+  detail::check_weights(weights.row_weights, "metric row weights", weight.rows(), refused);
+  detail::check_weights(weights.col_weights, "metric column weights", weight.cols(), refused);
   require(weights.elements.is_empty() ||
               (weights.elements.rows() == weight.rows() && weights.elements.cols() == weight.cols()),
           status_code::shape_mismatch, "metric elements are ", weights.elements.rows(), " x ",
           weights.elements.cols(), ", the weight matrix is ", weight.rows(), " x ", weight.cols());
+  require(weights.elements.is_empty() || weights.elements.has_contiguous_rows(), status_code::unsupported,
+          "metric elements must have contiguous rows");
   (void)quantizer.layout(weight.rows(), weight.cols());
   require_finite(weight, "weight", run);
 }

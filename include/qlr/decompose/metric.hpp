@@ -89,15 +89,20 @@ inline std::vector<float> to_weights(const std::vector<double>& means) {
   return weights;
 }
 
-inline void check_weights(const std::vector<float>& weights, std::string_view name, index_t expected) {
+/// Importances may have zeros, weights are divided by.
+enum class zero_weights { allowed, refused };
+
+inline void check_weights(const std::vector<float>& weights, std::string_view name, index_t expected,
+                          zero_weights zeros) {
   require(weights.empty() || static_cast<index_t>(weights.size()) == expected, status_code::shape_mismatch,
           name, " has ", weights.size(), " entries, the weight matrix needs ", expected);
   float largest = 0;
   for (std::size_t i = 0; i < weights.size(); ++i) {
     require(is_finite(weights[i]), status_code::non_finite, name, '[', i, "] is ", weights[i],
             ", it must be finite");
-    require(weights[i] >= 0, status_code::invalid_argument, name, '[', i, "] is ", weights[i],
-            ", it must be >= 0");
+    const bool is_allowed = zeros == zero_weights::allowed ? weights[i] >= 0 : weights[i] > 0;
+    require(is_allowed, status_code::invalid_argument, name, '[', i, "] is ", weights[i], ", it must be ",
+            zeros == zero_weights::allowed ? ">= 0" : "> 0");
     largest = std::max(largest, weights[i]);
   }
   require(weights.empty() || largest > 0, status_code::invalid_argument, name,
@@ -114,8 +119,8 @@ inline void check_weights(const std::vector<float>& weights, std::string_view na
 [[nodiscard]] inline metric make_metric(const std::vector<float>& row_importance,
                                         const std::vector<float>& col_importance, index_t rows,
                                         index_t cols) {
-  detail::check_weights(row_importance, "row importance", rows);
-  detail::check_weights(col_importance, "column importance", cols);
+  detail::check_weights(row_importance, "row importance", rows, detail::zero_weights::allowed);
+  detail::check_weights(col_importance, "column importance", cols, detail::zero_weights::allowed);
   metric result;
   result.row_weights = detail::to_weights({row_importance.begin(), row_importance.end()});
   result.col_weights = detail::to_weights({col_importance.begin(), col_importance.end()});

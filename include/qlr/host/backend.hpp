@@ -42,9 +42,9 @@ public:
 
   [[nodiscard]] static matrix<float> allocate(index_t rows, index_t cols) { return {rows, cols}; }
   static void copy(const matrix<float>& in, matrix<float>& out) { map(out) = map(in); }
-  static void copy_rows(const matrix<float>& in, matrix<float>& out) {
-    const index_t count = std::min(in.rows(), out.rows());
-    map(out).topRows(count) = map(in).topRows(count);
+  static void copy_rows(const matrix<float>& in, index_t in_first, matrix<float>& out, index_t out_first) {
+    const index_t count = std::min(in.rows() - in_first, out.rows() - out_first);
+    map(out).middleRows(out_first, count) = map(in).middleRows(in_first, count);
   }
   static void copy_cols(const matrix<float>& in, matrix<float>& out) {
     const index_t count = std::min(in.cols(), out.cols());

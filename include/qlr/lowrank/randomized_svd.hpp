@@ -13,19 +13,22 @@ namespace qlr {
 
 /// Tuning of the randomized SVD.
 struct randomized_svd_options {
-  index_t oversampling = 16; ///< vectors beyond the rank; the error of the last triplets falls with it
-  int power_iterations = 6;  ///< block power iterations from a random start
-  int warm_iterations = 1;   ///< block power iterations from the previous call's subspace
+  index_t oversampling = 8; ///< vectors of a block beyond the rank
+  int cold_blocks = 6;      ///< Krylov blocks from a random start
+  int warm_blocks = 1;      ///< Krylov blocks from the previous call's subspace
   std::uint64_t seed = 0;
 };
 
-/// The leading triplets by block power iteration on a random sketch, re-orthonormalised after every product.
+/// The leading triplets by block Krylov iteration on a random sketch, re-orthonormalised after every product.
 ///
-/// A later call on a matrix of the same width starts from the subspace that the previous call found, which
-/// makes two products with the matrix enough when it has changed little.
-/// @complexity 2 (1 + iterations) products of x with rank + oversampling vectors
+/// Keeping all blocks instead of the last one makes b blocks as accurate as about b^2 block power iterations,
+/// which counts where the spectrum is flat, as that of a quantization error is. A later call on a matrix of
+/// the same width starts from the subspace that the previous call found.
+/// @complexity 2 blocks products of x with rank + oversampling vectors
+/// @memory     blocks (rank + oversampling) (m + n) floats
 /// @determinism the same bits for the same seed and sequence of calls
-/// @see Halko, Martinsson, Tropp, Finding structure with randomness, arXiv 0909.4061, algorithms 4.4 and 5.1
+/// @see Halko, Martinsson, Tropp, Finding structure with randomness, arXiv 0909.4061, algorithm 4.4
+/// @see Musco, Musco, Randomized block Krylov methods, arXiv 1504.05477, algorithm 2
 template <backend_policy Backend>
 class randomized_svd {
 public:
@@ -40,45 +43,64 @@ public:
     if (rank == 0 || m == 0 || n == 0) {
       return {backend.allocate(0, m), backend.allocate(1, 0), backend.allocate(0, n)};
     }
-    const index_t q = std::min(rank + options_.oversampling, std::min(m, n));
+    const index_t smaller = std::min(m, n);
+    const index_t q = std::min(rank + options_.oversampling, smaller);
     const bool is_warm = basis_.has_value() && basis_->cols() == n;
-    matrix_type right = starting_basis(backend, q, n);
-    matrix_type left = backend.allocate(q, m);
-    for (int iteration = is_warm ? options_.warm_iterations : options_.power_iterations;; --iteration) {
-      backend.gemm(transpose::yes, 1.0F, right, x, 0.0F, left); // (q,n) (n,m)
-      backend.orthonormalize_rows(left);
-      backend.gemm(transpose::no, 1.0F, left, x, 0.0F, right); // (q,m) (m,n)
-      if (iteration <= 0) break;
-      backend.orthonormalize_rows(right);
+    const index_t wanted = std::max(1, is_warm ? options_.warm_blocks : options_.cold_blocks);
+    const index_t blocks = std::min(wanted, smaller / q);
+    matrix_type start = starting_basis(backend, q, n, is_warm);
+    matrix_type left = backend.allocate(blocks * q, m);
+    matrix_type right = backend.allocate(blocks * q, n);
+    for (index_t block = 0; block < blocks; ++block) {
+      matrix_type next = backend.allocate(q, m);
+      backend.gemm(transpose::yes, 1.0F, start, x, 0.0F, next); // (q,n) (n,m)
+      append_orthonormal(backend, next, left, block * q);
+      backend.gemm(transpose::no, 1.0F, next, x, 0.0F, start); // (q,m) (m,n)
+      backend.copy_rows(start, 0, right, block * q);
+      if (block + 1 < blocks) backend.orthonormalize_rows(start);
     }
-    return extract(backend, left, right, rank);
+    return extract(backend, left, right, rank, q);
   }
 
 private:
-  [[nodiscard]] matrix_type starting_basis(const Backend& backend, index_t q, index_t n) const {
+  [[nodiscard]] matrix_type starting_basis(const Backend& backend, index_t q, index_t n, bool is_warm) const {
     matrix_type start = backend.allocate(q, n);
-    index_t known = 0;
-    if (basis_.has_value() && basis_->cols() == n) {
-      known = std::min(q, basis_->rows());
-      backend.copy_rows(*basis_, start);
-    }
+    const index_t known = is_warm ? std::min(q, basis_->rows()) : 0;
+    if (is_warm) backend.copy_rows(*basis_, 0, start, 0);
     backend.fill_normal(start, known, options_.seed);
     return start;
   }
 
-  /// x ~= left^T right with orthonormal rows in left: the SVD of right (q,n) gives that of x.
+  /// Makes the rows of next orthonormal, also to the first `count` rows of basis, and appends them there.
+  static void append_orthonormal(const Backend& backend, matrix_type& next, matrix_type& basis,
+                                 index_t count) {
+    backend.orthonormalize_rows(next);
+    if (count > 0) {
+      matrix_type known = backend.allocate(count, basis.cols());
+      backend.copy_rows(basis, 0, known, 0);
+      matrix_type overlap = backend.allocate(next.rows(), count);
+      for (int pass = 0; pass < 2; ++pass) { // once leaves what cancellation lost, twice is enough
+        backend.gemm(transpose::yes, 1.0F, next, known, 0.0F, overlap);
+        backend.gemm(transpose::no, -1.0F, overlap, known, 1.0F, next);
+        backend.orthonormalize_rows(next);
+      }
+    }
+    backend.copy_rows(next, 0, basis, count);
+  }
+
+  /// x ~= left^T right with orthonormal rows in left: the SVD of right gives that of x.
   [[nodiscard]] singular_triplets<matrix_type> extract(const Backend& backend, const matrix_type& left,
-                                                       const matrix_type& right, index_t rank) {
-    singular_triplets<matrix_type> small = backend.small_svd(right); // left (q,q), right (q,n)
-    const index_t q = left.rows();
-    matrix_type rotated = backend.allocate(q, left.cols());
-    backend.gemm(transpose::no, 1.0F, small.left, left, 0.0F, rotated); // (q,q) (q,m)
+                                                       const matrix_type& right, index_t rank, index_t q) {
+    const singular_triplets<matrix_type> small = backend.small_svd(right); // left (b q, b q), right (b q, n)
+    matrix_type leading = backend.allocate(rank, left.rows());
+    backend.copy_rows(small.left, 0, leading, 0);
     singular_triplets<matrix_type> result{backend.allocate(rank, left.cols()), backend.allocate(1, rank),
                                           backend.allocate(rank, right.cols())};
-    backend.copy_rows(rotated, result.left);
-    backend.copy_rows(small.right, result.right);
+    backend.gemm(transpose::no, 1.0F, leading, left, 0.0F, result.left); // (r,b q) (b q,m)
+    backend.copy_rows(small.right, 0, result.right, 0);
     backend.copy_cols(small.values, result.values);
-    basis_ = std::move(small.right);
+    basis_ = backend.allocate(q, right.cols());
+    backend.copy_rows(small.right, 0, *basis_, 0);
     return result;
   }
 
