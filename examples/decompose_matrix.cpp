@@ -7,10 +7,13 @@
 #include <decompose_matrix/input.hpp>
 #include <decompose_matrix/progress.hpp>
 #include <decompose_matrix/report.hpp>
+#include <decompose_matrix/text.hpp>
 
 #include <qlr/qlr.hpp>
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
@@ -34,8 +37,13 @@ qlr::decompose_options make_options(const arguments& args) {
 
 /// Refuses outputs that could not be written, before any work is done for them.
 void check_outputs(const arguments& args) {
+  std::vector<std::string> seen;
   for (const std::string& path : {args.output, args.reconstruct, args.json}) {
-    if (!path.empty() && path != "-") (void)qlr::io::atomic_file(path); // removed again: never committed
+    if (path.empty() || (path == "-" && path == args.json)) continue;
+    qlr::require(std::find(seen.begin(), seen.end(), path) == seen.end(), qlr::status_code::invalid_argument,
+                 "'", path, "' is given for two outputs");
+    seen.push_back(path);
+    (void)qlr::io::atomic_file(path); // removed again: never committed
   }
 }
 
@@ -70,7 +78,7 @@ void run(const arguments& args) {
   const qlr::any_quantizer quantizer = qlr::make_quantizer(args.quantizer, args.format);
   const weight_source source = open_weight(args);
   const qlr::matrix_view<const float> weight = source.weight;
-  const calibration data = open_calibration(args.calibration, weight.cols());
+  const calibration data = open_calibration(args.calibration, weight.rows(), weight.cols());
   const qlr::metric metric = choose_metric(args, data, weight.rows(), weight.cols());
   check_outputs(args);
   qlr::thread_pool pool(args.threads);
@@ -108,14 +116,20 @@ void run(const arguments& args) {
   if (!args.json.empty()) write_json(args.json, to_json(summary));
 }
 
+void check_standard_output() {
+  qlr::require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, qlr::status_code::io_failure,
+               "cannot write to standard output");
+}
+
 } // namespace
 
 int main(int argc, char** argv) {
   try {
     run(parse_arguments(argc, argv));
+    check_standard_output();
     return EXIT_SUCCESS;
   } catch (const std::exception& failure) {
-    std::fprintf(stderr, "decompose_matrix: %s\n", failure.what());
+    std::fprintf(stderr, "decompose_matrix: %s\n", printable(failure.what()).c_str());
     return 2;
   }
 }

@@ -53,7 +53,10 @@ arguments parse_arguments(int argc, char** argv) {
   app.add_option("--rank", result.rank, "0 to min(rows, cols)")->capture_default_str();
   app.add_option("--iterations", result.iterations, "at most this many (default: by method)");
   app.add_option("--seed", result.seed, "of the built-in matrix and of the randomized SVD")
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check([](const std::string& text) { // would be taken modulo 2^64
+        return text.find('-') == std::string::npos ? "" : "seed is " + text + ", allowed are 0 and above";
+      });
   app.add_option("--svd", result.svd, "exact | randomized")->capture_default_str();
   app.add_option("--threads", result.threads, "0 = all; results do not depend on it")->capture_default_str();
   app.add_option("--device", result.device, "cpu")->capture_default_str();
@@ -72,6 +75,12 @@ arguments parse_arguments(int argc, char** argv) {
   } catch (const CLI::ParseError& failure) {
     qlr::fail(qlr::status_code::invalid_argument, failure.what());
   }
+  for (const CLI::Option* option : app.get_options()) {
+    // An unset variable of a script must not select the default without a word.
+    const bool is_empty = option->count() == 1 && option->results().front().empty();
+    qlr::require(!is_empty, qlr::status_code::invalid_argument, option->get_name(),
+                 " is empty; leave it out or give it a value");
+  }
   result.format.group_size = group_size;
   if (!scale.empty()) result.format.scales = qlr::parse_scale_format(scale);
   if (result.json == "-") result.quiet = true;
@@ -88,6 +97,9 @@ arguments parse_arguments(int argc, char** argv) {
   require_one_of("device", result.device, {"cpu"});
   if (!result.metric.empty()) require_one_of("metric", result.metric, {"none", "fisher", "diagonal"});
   (void)qlr::factor_storage_of_bits(result.factor_bits);
+  constexpr int max_threads = 1024;
+  qlr::require(result.threads >= 0 && result.threads <= max_threads, qlr::status_code::invalid_argument,
+               "threads is ", result.threads, ", allowed are 0 (one per hardware thread) to ", max_threads);
   const qlr::preset& method = qlr::find_preset(result.method);
   if (result.quantizer.empty()) result.quantizer = method.quantizer;
   return result;

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
 #include <decompose_matrix/input.hpp>
+#include <decompose_matrix/text.hpp>
 
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/core/random.hpp>
@@ -9,6 +10,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <vector>
 
 namespace {
 
@@ -35,6 +37,13 @@ qlr::matrix<float> make_builtin(std::uint64_t seed) {
     return qlr::normal_at(seed * 8 + stream, index);
   };
   qlr::matrix<float> weight(size, size);
+  std::vector<double> left(size * hidden_rank); // hidden L (size,hidden_rank) and R (hidden_rank,size)
+  std::vector<double> right(hidden_rank * size);
+  for (index_t i = 0; i < size * hidden_rank; ++i) {
+    left[static_cast<std::size_t>(i)] =
+        std::pow(0.85, static_cast<double>(i % hidden_rank)) * 0.5 * normal(3, i);
+    right[static_cast<std::size_t>(i)] = normal(4, i);
+  }
   for (index_t i = 0; i < size; ++i) {
     const double row_scale = 0.02 * std::exp(0.3 * normal(0, i));
     for (index_t j = 0; j < size; ++j) {
@@ -42,8 +51,8 @@ qlr::matrix<float> make_builtin(std::uint64_t seed) {
       double value = normal(1, at) * std::exp(0.4 * normal(2, at)); // kurtosis of about 10
       if (j % 128 == 37) value *= 6.0;
       for (index_t k = 0; k < hidden_rank; ++k) {
-        value += std::pow(0.85, static_cast<double>(k)) * 0.5 * normal(3, i * hidden_rank + k) *
-                 normal(4, k * size + j);
+        value += left[static_cast<std::size_t>(i * hidden_rank + k)] *
+                 right[static_cast<std::size_t>(k * size + j)];
       }
       weight(i, j) = static_cast<float>(row_scale * value);
     }
@@ -51,10 +60,10 @@ qlr::matrix<float> make_builtin(std::uint64_t seed) {
   return weight;
 }
 
-std::string shape_of(const qlr::io::tensor_info& tensor) {
-  std::string text = "[";
-  for (const index_t extent : tensor.shape) text += qlr::sentence(text.size() > 1 ? ", " : "", extent);
-  return text + "]";
+void print_line(const std::string& name, const std::string& dtype, const std::vector<index_t>& shape) {
+  std::string text;
+  for (const index_t extent : shape) text += qlr::sentence(text.empty() ? "" : ", ", extent);
+  std::printf("%-40s  %-8s  [%s]\n", printable(name).c_str(), printable(dtype).c_str(), text.c_str());
 }
 
 std::string largest_matrix(const qlr::io::safetensors_file& file, const std::string& path) {
@@ -91,15 +100,13 @@ qlr::matrix<float> mean_squares(const qlr::matrix<float>& activations) {
 void list_tensors(const std::string& input) {
   qlr::require(!input.empty(), qlr::status_code::invalid_argument, "--list needs an INPUT file");
   if (is_npy(input)) {
-    const qlr::matrix<float> weight = qlr::io::read_npy(input);
-    std::printf("%s  [%lld, %lld]\n", input.c_str(), static_cast<long long>(weight.rows()),
-                static_cast<long long>(weight.cols()));
+    const qlr::io::npy_info array = qlr::io::read_npy_info(input);
+    print_line(input, array.descr, array.shape);
     return;
   }
   const qlr::io::safetensors_file file(input);
   for (const qlr::io::tensor_info& tensor : file.tensors()) {
-    std::printf("%-40s  %-8s  %s\n", tensor.name.c_str(), tensor.dtype_text.c_str(),
-                shape_of(tensor).c_str());
+    print_line(tensor.name, tensor.dtype_text, tensor.shape);
   }
 }
 
@@ -126,7 +133,7 @@ weight_source open_weight(const arguments& args) {
   return source;
 }
 
-calibration open_calibration(const std::string& path, index_t cols) {
+calibration open_calibration(const std::string& path, index_t rows, index_t cols) {
   calibration data;
   if (path.empty()) return data;
   qlr::matrix<float> rms;
@@ -148,15 +155,23 @@ calibration open_calibration(const std::string& path, index_t cols) {
   for (std::size_t i = 0; i < 4; ++i) {
     if (parts[i]->size() == 0) continue;
     is_usable = true;
-    if (i != 2) require_cols(*parts[i], names[i], cols); // the metric checks fisher against rows and columns
+    if (i != 2) require_cols(*parts[i], names[i], cols);
     qlr::require_finite(parts[i]->view(), names[i]);
   }
+  // Checked whether or not the method uses it: the report weights its error with it.
+  if (data.fisher.size() != 0) (void)qlr::make_fisher_metric(data.fisher.view(), rows, cols);
   qlr::require(is_usable, qlr::status_code::invalid_argument, "calibration file ", path,
-               " has none of X, abs_mean, rms, covariance, fisher");
+               " has no elements of X, abs_mean, rms, covariance, fisher");
   qlr::require(data.covariance.size() == 0 || data.covariance.rows() == cols,
                qlr::status_code::shape_mismatch, "calibration covariance is ", data.covariance.rows(), " x ",
                data.covariance.cols(), ", it must be ", cols, " x ", cols);
   if (rms.size() != 0) {
+    qlr::require(rms.rows() == 1, qlr::status_code::shape_mismatch, "calibration rms or abs_mean is ",
+                 rms.rows(), " x ", rms.cols(), ", it must have one row");
+    for (index_t j = 0; j < rms.size(); ++j) {
+      qlr::require(rms.data()[j] >= 0, qlr::status_code::invalid_argument, "calibration rms or abs_mean[", j,
+                   "] is ", rms.data()[j], ", it must be >= 0");
+    }
     for (index_t j = 0; j < rms.size(); ++j) rms.data()[j] *= rms.data()[j];
     data.importance = std::move(rms);
   } else if (data.activations.size() != 0) {

@@ -36,9 +36,10 @@ struct calibration {
   qlr::matrix<float> importance;  ///< (1,n): mean squares of the inputs, from rms, abs_mean or X
 };
 
-/// @throws qlr::error invalid_argument: nothing usable in the file;  shape_mismatch: not for a matrix of n
-/// columns
-[[nodiscard]] calibration open_calibration(const std::string& path, qlr::index_t cols);
+/// @throws qlr::error invalid_argument: nothing usable in the file, negative rms, abs_mean or fisher
+/// @throws qlr::error shape_mismatch: not for a matrix of that shape
+/// @throws qlr::error non_finite: NaN or infinity, with its index
+[[nodiscard]] calibration open_calibration(const std::string& path, qlr::index_t rows, qlr::index_t cols);
 
 /// The metric that the arguments ask for, or that the method takes from the calibration.
 ///

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
 #include <decompose_matrix/report.hpp>
+#include <decompose_matrix/text.hpp>
 
 #include <qlr/io/atomic_file.hpp>
 #include <qlr/version.hpp>
@@ -41,10 +42,10 @@ long long peak_rss_bytes() {
 }
 
 void print_header(const arguments& args, const weight_source& source) {
-  std::printf("%s%s%s  %lld x %lld, %s, %s, rank %lld\n\n", args.input.c_str(), args.input.empty() ? "" : " ",
-              source.tensor.c_str(), static_cast<long long>(source.weight.rows()),
-              static_cast<long long>(source.weight.cols()), args.method.c_str(), args.quantizer.c_str(),
-              static_cast<long long>(args.rank));
+  std::printf("%s%s%s  %lld x %lld, %s, %s, rank %lld\n\n", printable(args.input).c_str(),
+              args.input.empty() ? "" : " ", printable(source.tensor).c_str(),
+              static_cast<long long>(source.weight.rows()), static_cast<long long>(source.weight.cols()),
+              args.method.c_str(), args.quantizer.c_str(), static_cast<long long>(args.rank));
   std::printf("iteration   error in the metric   relative Frobenius error\n");
 }
 
@@ -108,7 +109,8 @@ std::string to_json(const report& run) {
   json["seconds_svd"] = result.seconds_svd;
   json["seconds_quantize"] = result.seconds_quantize;
   json["peak_rss_bytes"] = peak_rss_bytes();
-  return json.dump(2) + "\n";
+  // A path that is not UTF-8 must not fail a run that is done.
+  return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
 }
 
 void write_json(const std::string& path, const std::string& text) {

@@ -31,5 +31,15 @@
 #define QLR_RESTRICT __restrict__
 #endif
 
+// Asks for complete unrolling of the next loop, of at most 16 iterations, so that the loop around it
+// vectorises.
+#if defined(__CUDA_ARCH__)
+#define QLR_UNROLL _Pragma("unroll")
+#elif defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define QLR_UNROLL _Pragma("GCC unroll 16")
+#else
+#define QLR_UNROLL
+#endif
+
 static_assert(std::endian::native == std::endian::little,
               "qlr stores codes and files little-endian and needs a little-endian machine");

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
-// EXPECT: (could not convert|no matching function|no viable conversion|conversion from)
+// EXPECT: (cannot bind|no viable conversion)
 
 #include <qlr/core/parallel.hpp>
 

@@ -14,6 +14,23 @@
 #include <utility>
 #include <vector>
 
+// Sanitizers reserve more address space than the limit allows.
+#if defined(__linux__) && !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
+#define QLR_TEST_CAN_LIMIT_MEMORY 1
+#endif
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#undef QLR_TEST_CAN_LIMIT_MEMORY
+#endif
+#endif
+#ifdef QLR_TEST_CAN_LIMIT_MEMORY
+#include <fstream>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <system_error>
+#include <unistd.h>
+#endif
+
 using namespace qlr;
 using namespace qlr::test;
 
@@ -185,6 +202,32 @@ TEST_CASE("threads: a negative number of threads is refused and zero means all",
         }).says(status_code::invalid_argument, "threads is -1, allowed are 0"));
   CHECK(thread_pool(0).num_threads() >= 1);
 }
+
+#ifdef QLR_TEST_CAN_LIMIT_MEMORY
+TEST_CASE("threads: a pool that cannot start all its threads throws and stops the others",
+          "[core][threads]") {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child == 0) { // in a process of its own, whose memory suffices for a few stacks
+    alarm(30);      // ends it when the constructor hangs
+    long pages = 0;
+    std::ifstream("/proc/self/statm") >> pages;
+    const rlim_t bytes = static_cast<rlim_t>(pages * sysconf(_SC_PAGESIZE)) + (rlim_t{64} << 20U);
+    const rlimit limit{bytes, bytes};
+    if (setrlimit(RLIMIT_AS, &limit) != 0) _exit(2);
+    try {
+      thread_pool pool(1000);
+    } catch (const std::system_error&) {
+      _exit(0);
+    }
+    _exit(1);
+  }
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  CHECK(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 0);
+}
+#endif
 
 TEST_CASE("executor: the default runs tasks in order on the caller", "[core]") {
   std::vector<index_t> order;

@@ -123,12 +123,13 @@ TEST_CASE("eigen_backend: copies take the rows and columns that both have", "[ho
   const matrix<float> small = normal_matrix(2, 3, 1);
   const matrix<float> large = normal_matrix(4, 3, 2);
   matrix<float> out(4, 3, 9.0F);
-  backend::copy_rows(small, out);
+  backend::copy_rows(small, 0, out, 0);
   CHECK(out(1, 2) == small(1, 2));
   CHECK(out(2, 0) == 9.0F);
-  matrix<float> two(2, 3);
-  backend::copy_rows(large, two);
-  CHECK(two(1, 1) == large(1, 1));
+  matrix<float> two(2, 3, 9.0F);
+  backend::copy_rows(large, 2, two, 1);
+  CHECK(two(1, 1) == large(2, 1));
+  CHECK(two(0, 1) == 9.0F);
   matrix<float> wide(1, 5, 9.0F);
   backend::copy_cols(normal_matrix(1, 3, 4), wide);
   CHECK(wide(0, 2) == normal_matrix(1, 3, 4)(0, 2));

@@ -150,6 +150,32 @@ TEST_CASE("randomized_svd: zero and rank-deficient matrices give finite orthonor
   }
 }
 
+TEST_CASE("randomized_svd: matrices with few nonzero elements are met exactly", "[lowrank]") {
+  for (const auto& [rows, cols] : {std::pair<index_t, index_t>{60, 90}, {90, 60}, {200, 120}}) {
+    for (int kind = 0; kind < 4; ++kind) {
+      for (const index_t rank : {1, 4}) {
+        CAPTURE(rows, cols, kind, rank);
+        matrix<float> x(rows, cols, 0.0F);
+        for (index_t i = 0; i < rows; ++i) {
+          for (index_t j = 0; j < cols; ++j) {
+            if (kind == 0 && i == 0 && j == 0) x(i, j) = 3.0F;
+            if (kind == 1 && i == 7) x(i, j) = static_cast<float>(j % 5);
+            if (kind == 2) x(i, j) = 1.0F;
+            if (kind == 3 && i == j && i < 20) x(i, j) = static_cast<float>(20 - i);
+          }
+        }
+        const std::vector<double> values = jacobi_singular_values(x);
+        solver svd;
+        for (int call = 0; call < 3; ++call) {
+          const triplets found = svd.solve(backend(), x, rank);
+          check_orthonormal_and_sorted(found, x, rank);
+          CHECK(residual_norm(x, found) <= 1.01 * tail_norm(values, rank) + 1e-5 * values[0]);
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("randomized_svd: scaling by a power of two scales the values and nothing else", "[lowrank]") {
   const matrix<float> x = matrix_of_spectrum(60, 90, spectra(60)[1].values, 41);
   solver base_solver;

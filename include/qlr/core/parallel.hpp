@@ -83,26 +83,22 @@ class thread_pool {
 public:
   /// @param num_threads  threads that work at once, the caller included; 0 = one per hardware thread
   /// @throws qlr::error invalid_argument: num_threads < 0
+  /// @throws std::system_error: the system starts no further thread
   explicit thread_pool(int num_threads = 0) {
     require(num_threads >= 0, status_code::invalid_argument, "threads is ", num_threads,
             ", allowed are 0 (one per hardware thread) and above");
     const int hardware = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
     const int total = num_threads == 0 ? hardware : num_threads;
     workers_.reserve(static_cast<std::size_t>(total - 1));
+    rollback on_failure{this}; // threads that run already use this object
     for (int i = 1; i < total; ++i) workers_.emplace_back([this] { work(); });
+    on_failure.pool = nullptr;
   }
 
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
 
-  ~thread_pool() {
-    {
-      const std::lock_guard lock(mutex_);
-      stopping_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& worker : workers_) worker.join();
-  }
+  ~thread_pool() { stop(); }
 
   [[nodiscard]] int num_threads() const { return static_cast<int>(workers_.size()) + 1; }
 
@@ -136,6 +132,22 @@ private:
     std::exception_ptr failure; // guarded by mutex_
     index_t failed_index = 0;   // guarded by mutex_
     job(task_ref t, index_t n) : task(t), num_tasks(n) {}
+  };
+
+  void stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stopping_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& worker : workers_) worker.join();
+  }
+
+  struct rollback {
+    thread_pool* pool;
+    ~rollback() {
+      if (pool != nullptr) pool->stop();
+    }
   };
 
   static bool& is_inside_task() {

@@ -21,6 +21,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qlr::io {
@@ -141,6 +142,26 @@ inline void write_rows(atomic_file& file, matrix_view<const float> values) {
 [[nodiscard]] inline matrix<float> read_npy(std::span<const std::byte> contents,
                                             std::string_view label = "in memory") {
   return detail::read_npy(contents, sentence("npy file ", detail::quote(label), ": "));
+}
+
+/// What the header of an .npy file says about its array.
+struct npy_info {
+  std::string descr; ///< element type as written in the file, such as "<f4"; not necessarily a readable one
+  std::vector<index_t> shape;
+  bool is_fortran_order = false;
+};
+
+/// Reads the header of an .npy file only.
+///
+/// @throws qlr::error io_failure: the file cannot be opened
+/// @throws qlr::error malformed_file: the header contradicts the format
+/// @throws qlr::error unsupported: another version, or a structured element type
+[[nodiscard]] inline npy_info read_npy_info(const std::string& path) {
+  const mapped_file file(path);
+  const std::string where = sentence("npy file ", detail::quote(path), ": ");
+  const detail::npy_parts parts = detail::split_npy(file.bytes(), where);
+  detail::npy_header header = detail::npy_dictionary_parser(parts.dictionary, where).parse();
+  return {std::move(header.descr), std::move(header.shape), header.is_fortran_order};
 }
 
 /// Writes an .npy file, version 1.0, '<f4', C order; it appears complete or not at all.

@@ -3,12 +3,14 @@
 #pragma once
 
 #include <qlr/decompose/result.hpp>
+#include <qlr/io/detail/factor_codes.hpp>
 #include <qlr/io/detail/layout_text.hpp>
 #include <qlr/io/safetensors.hpp>
 
 #include <cstdint>
 #include <cstring>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -72,8 +74,13 @@ public:
       return;
     }
     std::vector<float16> halves(static_cast<std::size_t>(factor.size()));
-    for (index_t i = 0; i < factor.size(); ++i)
-      halves[static_cast<std::size_t>(i)] = to_float16(factor.data()[i]);
+    for (index_t i = 0; i < factor.size(); ++i) {
+      const float value = factor.data()[i];
+      const float16 half = to_float16(value);
+      require(to_float(half) == value, status_code::invalid_argument, "factor ", name, " has the entry ",
+              value, ", which its storage fp16 cannot hold; round_factor makes it fit");
+      halves[static_cast<std::size_t>(i)] = half;
+    }
     halves_.push_back(std::move(halves));
     add(name, dtype::f16, {factor.rows(), factor.cols()}, halves_.back().data(), 2 * factor.size());
   }
@@ -85,6 +92,13 @@ public:
 private:
   void describe(const std::string& prefix, const quantized_matrix& q) {
     const quantized_layout& layout = q.layout();
+    const scale_format& scales = layout.scales;
+    const std::optional<scale_format> read_back = try_parse_scale_format(to_string(scales));
+    const bool is_same =
+        read_back && (scales.is_double() ? *read_back == scales : read_back->type == scales.type);
+    require(is_same, status_code::unsupported, "scales of ", prefix, " are stored as ", to_string(scales),
+            " with ", scales.bits, " bits in blocks of ", scales.block,
+            ", which the file format has no name for");
     set(prefix + ".format", q.format_name());
     set(prefix + ".rows", std::to_string(layout.rows));
     set(prefix + ".cols", std::to_string(layout.cols));
@@ -107,12 +121,32 @@ private:
   std::vector<std::vector<float16>> halves_;
 };
 
+/// Refuses what load() would refuse, and what the storage of the factors cannot hold.
+inline void check_parts(const decomposition& parts) {
+  const index_t rows = parts.rows();
+  const index_t cols = parts.cols();
+  require(rows > 0 && cols > 0, status_code::invalid_argument, "Q is ", rows, " x ", cols,
+          ", it must not be empty");
+  require(is_finite(parts.scale), status_code::non_finite, "scale is ", parts.scale, ", it must be finite");
+  const bool fits =
+      parts.left.rows() == rows && parts.right.cols() == cols && parts.left.cols() == parts.right.rows();
+  require(fits, status_code::shape_mismatch, "L is ", parts.left.rows(), " x ", parts.left.cols(),
+          " and R is ", parts.right.rows(), " x ", parts.right.cols(), ", Q is ", rows, " x ", cols);
+  require_finite(parts.left.view(), "L");
+  require_finite(parts.right.view(), "R");
+}
+
 } // namespace detail
 
 /// Writes a decomposition; the file appears complete or not at all.
 ///
+/// @throws qlr::error shape_mismatch: L, R and Q do not fit;  non_finite: NaN or infinity in L, R or the
+/// scale
+/// @throws qlr::error invalid_argument: Q is empty, or a factor has values that its storage cannot hold
+/// @throws qlr::error unsupported: the format has no name for the storage of the scales
 /// @throws qlr::error io_failure: the file cannot be written; nothing is left behind
 inline void save(const std::string& path, const decomposition& parts) {
+  detail::check_parts(parts);
   detail::decomposition_writer writer;
   writer.set("qlr.format", "decomposition");
   writer.set("qlr.version", std::to_string(decomposition_version));
@@ -120,10 +154,9 @@ inline void save(const std::string& path, const decomposition& parts) {
   writer.set("qlr.factors", std::string(to_string(parts.factors)));
   writer.add_quantized("Q", parts.quantized);
   if (is_quantized(parts.factors)) {
-    // Quantizing what a quantizer decoded gives the same codes, so this loses nothing.
     const matrix<float> left = to_row_major(parts.left.view().transposed());
-    const quantized_matrix left_codes = quantize_factor(left.view(), parts.factors);
-    const quantized_matrix right_codes = quantize_factor(parts.right.view(), parts.factors);
+    const quantized_matrix left_codes = detail::encode_factor(left.view(), parts.factors, "L");
+    const quantized_matrix right_codes = detail::encode_factor(parts.right.view(), parts.factors, "R");
     writer.add_quantized("L", left_codes);
     writer.add_quantized("R", right_codes);
     return writer.write(path);
@@ -155,6 +188,9 @@ public:
     scale_ = metadata.number("qlr.scale");
     factors_ = metadata.choice("qlr.factors", detail::factor_names);
     quantized_ = open_quantized("Q", quantized_levels_);
+    // An empty matrix may claim 2^62 rows.
+    require(quantized_.rows() > 0 && quantized_.cols() > 0, status_code::malformed_file, "Q is ",
+            quantized_.rows(), " x ", quantized_.cols(), ", it must not be empty");
     read_factors();
     check_finite(left_, "L");
     check_finite(right_, "R");
@@ -184,21 +220,29 @@ public:
   }
 
 private:
-  const std::uint8_t* bytes(const std::string& name, index_t expected) const {
-    const std::span<const std::byte> span = file_.bytes(detail::existing(file_, name));
+  const std::uint8_t* bytes(const std::string& name, dtype type, index_t expected) const {
+    check_type(name, type);
+    const std::span<const std::byte> span = file_.bytes(name);
     require(static_cast<index_t>(span.size()) == expected, status_code::malformed_file, "tensor ", name,
             " has ", span.size(), " bytes, the metadata needs ", expected);
     return reinterpret_cast<const std::uint8_t*>(span.data());
   }
 
+  void check_type(const std::string& name, dtype type) const {
+    const tensor_info& tensor = file_.find(detail::existing(file_, name));
+    require(tensor.type == type, status_code::malformed_file, "tensor ", name, " has the type ",
+            detail::quote(tensor.dtype_text), ", the metadata needs ", dtype_name(type));
+  }
+
   /// @param levels  receives the level table, which the view points to
   quantized_matrix_view open_quantized(const std::string& prefix, std::vector<float>& levels) const {
     const quantized_layout layout = detail::read_layout(file_, prefix);
+    const dtype scale_dtype = detail::dtype_of(layout.scales.type);
     quantized_matrix_view view;
     view.layout = layout;
-    view.codes = bytes(prefix + ".codes", layout.code_bytes());
+    view.codes = bytes(prefix + ".codes", dtype::u8, layout.code_bytes());
     levels.resize(std::size_t{1} << static_cast<unsigned>(layout.bits));
-    std::memcpy(levels.data(), bytes(prefix + ".levels", static_cast<index_t>(4 * levels.size())),
+    std::memcpy(levels.data(), bytes(prefix + ".levels", dtype::f32, static_cast<index_t>(4 * levels.size())),
                 4 * levels.size());
     for (const float level : levels) {
       require(is_finite(level), status_code::malformed_file, "tensor ", prefix, ".levels holds ", level,
@@ -206,12 +250,17 @@ private:
     }
     view.levels = levels.data();
     const index_t count = layout.num_scales();
-    view.scales = {layout.scales, count, bytes(prefix + ".scales", scale_code_bytes(layout.scales, count)),
+    view.scales = {layout.scales, count,
+                   bytes(prefix + ".scales", layout.scales.is_double() ? dtype::u8 : scale_dtype,
+                         scale_code_bytes(layout.scales, count)),
                    nullptr, detail::metadata_reader(file_).number(prefix + ".scale_base")};
     if (layout.scales.is_double()) {
-      view.scales.supers = bytes(prefix + ".supers", scale_super_bytes(layout.scales, count));
+      view.scales.supers = bytes(prefix + ".supers", scale_dtype, scale_super_bytes(layout.scales, count));
     }
-    if (layout.zeros != zero_point::none) view.zeros = bytes(prefix + ".zeros", layout.zero_bytes());
+    if (layout.zeros != zero_point::none) {
+      view.zeros = bytes(prefix + ".zeros", layout.zeros == zero_point::real ? dtype::f32 : dtype::u8,
+                         layout.zero_bytes());
+    }
     for (index_t i = 0; i < count; ++i) {
       const block_scale block = view.block(i);
       require(is_finite(block.scale) && is_finite(block.zero), status_code::malformed_file, "scale ", i,
@@ -223,22 +272,40 @@ private:
   void read_factors() {
     const index_t rows = quantized_.rows();
     const index_t cols = quantized_.cols();
+    const auto [left_rows, left_cols] = factor_shape("L");
+    const auto [right_rows, right_cols] = factor_shape("R");
+    const bool fits = left_rows == rows && right_cols == cols && left_cols == right_rows;
+    require(fits, status_code::malformed_file, "L is ", left_rows, " x ", left_cols, " and R is ", right_rows,
+            " x ", right_cols, ", Q is ", rows, " x ", cols);
     if (is_quantized(factors_)) {
       const matrix<float> vectors = decode_factor("L"); // (r,m)
       left_ = to_row_major(vectors.view().transposed());
       right_ = decode_factor("R");
     } else {
-      left_ = file_.read_matrix(detail::existing(file_, "L"));
-      right_ = file_.read_matrix(detail::existing(file_, "R"));
+      left_ = file_.read_matrix("L");
+      right_ = file_.read_matrix("R");
     }
-    const bool fits = left_.rows() == rows && right_.cols() == cols && left_.cols() == right_.rows();
-    require(fits, status_code::malformed_file, "L is ", left_.rows(), " x ", left_.cols(), " and R is ",
-            right_.rows(), " x ", right_.cols(), ", Q is ", rows, " x ", cols);
+  }
+
+  /// (rows, cols) of L or R, before memory is taken for it.
+  std::pair<index_t, index_t> factor_shape(const std::string& name) const {
+    if (is_quantized(factors_)) {
+      const quantized_layout layout = detail::read_layout(file_, name);
+      return name == "L" ? std::pair{layout.cols, layout.rows} : std::pair{layout.rows, layout.cols};
+    }
+    check_type(name, factors_ == factor_storage::fp32 ? dtype::f32 : dtype::f16);
+    const std::vector<index_t>& shape = file_.find(name).shape;
+    require(shape.size() == 2, status_code::malformed_file, "tensor ", name, " has ", shape.size(),
+            " dimensions, a factor has 2");
+    return {shape[0], shape[1]};
   }
 
   matrix<float> decode_factor(const std::string& prefix) const {
     std::vector<float> levels;
     const quantized_matrix_view view = open_quantized(prefix, levels);
+    const int bits = factors_ == factor_storage::int8 ? 8 : 4; // so that it grows at most eightfold
+    require(view.layout.bits == bits, status_code::malformed_file, prefix, ".bits is ", view.layout.bits,
+            ", qlr.factors is ", to_string(factors_));
     matrix<float> vectors(view.rows(), view.cols());
     dequantize(view, vectors.view());
     return vectors;

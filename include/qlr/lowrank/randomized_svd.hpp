@@ -44,10 +44,13 @@ public:
       return {backend.allocate(0, m), backend.allocate(1, 0), backend.allocate(0, n)};
     }
     const index_t smaller = std::min(m, n);
-    const index_t q = std::min(rank + options_.oversampling, smaller);
+    index_t q = std::min(rank + options_.oversampling, smaller);
     const bool is_warm = basis_.has_value() && basis_->cols() == n;
-    const index_t wanted = std::max(1, is_warm ? options_.warm_blocks : options_.cold_blocks);
-    const index_t blocks = std::min(wanted, smaller / q);
+    index_t blocks = std::max(1, is_warm ? options_.warm_blocks : options_.cold_blocks);
+    if (blocks * q >= smaller) { // a complete basis makes the result exact
+      q = smaller;
+      blocks = 1;
+    }
     matrix_type start = starting_basis(backend, q, n, is_warm);
     matrix_type left = backend.allocate(blocks * q, m);
     matrix_type right = backend.allocate(blocks * q, n);
@@ -72,10 +75,11 @@ private:
   }
 
   /// Makes the rows of next orthonormal, also to the first `count` rows of basis, and appends them there.
-  static void append_orthonormal(const Backend& backend, matrix_type& next, matrix_type& basis,
-                                 index_t count) {
+  void append_orthonormal(const Backend& backend, matrix_type& next, matrix_type& basis,
+                          index_t count) const {
     backend.orthonormalize_rows(next);
     if (count > 0) {
+      add_noise(backend, next, count);
       matrix_type known = backend.allocate(count, basis.cols());
       backend.copy_rows(basis, 0, known, 0);
       matrix_type overlap = backend.allocate(next.rows(), count);
@@ -86,6 +90,18 @@ private:
       }
     }
     backend.copy_rows(next, 0, basis, count);
+  }
+
+  /// Gives orthonormal rows that the basis holds already, as those of a rank-deficient matrix are, a
+  /// direction of their own; enough above rounding to survive the projection, too little to count where it is
+  /// not needed.
+  void add_noise(const Backend& backend, matrix_type& next, index_t block) const {
+    matrix_type mixing = backend.allocate(next.rows(), next.rows());
+    matrix_type noise = backend.allocate(next.rows(), next.cols());
+    const std::uint64_t seed = options_.seed + 2 * static_cast<std::uint64_t>(block);
+    backend.fill_normal(mixing, 0, seed + 1);
+    backend.fill_normal(noise, 0, seed + 2);
+    backend.gemm(transpose::no, 0x1p-20F, mixing, noise, 1.0F, next); // (q,q) (q,m)
   }
 
   /// x ~= left^T right with orthonormal rows in left: the SVD of right gives that of x.

@@ -75,9 +75,7 @@ public:
     if constexpr (Bits <= 4) {
       // Counting beats searching: up to 15 compares without a dependency or a table look-up.
       int rank = 0;
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC unroll 15
-#endif
+      QLR_UNROLL
       for (std::size_t i = 0; i + 1 < capacity; ++i) rank += value > thresholds_[i] ? 1 : 0;
       return static_cast<code_t>(rank);
     } else {
@@ -89,15 +87,9 @@ public:
     }
   }
 
-  [[nodiscard]] QLR_HOST_DEVICE constexpr float decode(code_t code) const {
-    return levels_[code];
-  }
-  [[nodiscard]] QLR_HOST_DEVICE constexpr float absmax_level() const {
-    return absmax_level_;
-  }
-  [[nodiscard]] QLR_HOST_DEVICE constexpr float lowest_level() const {
-    return levels_[0];
-  }
+  [[nodiscard]] QLR_HOST_DEVICE constexpr float decode(code_t code) const { return levels_[code]; }
+  [[nodiscard]] QLR_HOST_DEVICE constexpr float absmax_level() const { return absmax_level_; }
+  [[nodiscard]] QLR_HOST_DEVICE constexpr float lowest_level() const { return levels_[0]; }
 
 private:
   std::array<float, capacity> levels_{};

@@ -6,6 +6,7 @@
 #include <qlr/core/types.hpp>
 
 #include <cmath>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -129,44 +130,56 @@ inline void validate(const scale_format& format) {
           "scale type is ", scale_type_name(format.type), ", double quantization takes fp32, fp16 or bf16");
 }
 
-/// Parses what to_string writes; "dq" alone is dq:8,fp32,256.
-///
-/// @throws qlr::error invalid_argument: anything else; the message lists the allowed forms
-[[nodiscard]] inline scale_format parse_scale_format(std::string_view text) {
-  const auto refuse = [&] {
-    fail(status_code::invalid_argument, "scale is '", text,
-         "', allowed are fp32, fp16, bf16, e8m0, dq[:bits,type,block] (bits 2 to 8, type fp32, fp16 or bf16) "
-         "and dq-bnb");
-  };
-  const auto parse_type = [&](std::string_view name) {
-    for (const scale_type type : {scale_type::fp32, scale_type::fp16, scale_type::bf16, scale_type::e8m0}) {
+/// Parses what to_string writes; "dq" alone is dq:8,fp32,256. Nothing for any other text; numbers are not
+/// judged.
+[[nodiscard]] inline std::optional<scale_format> try_parse_scale_format(std::string_view text) {
+  const auto parse_type = [](std::string_view name) -> std::optional<scale_type> {
+    for (const scale_type type :
+         {scale_type::fp32, scale_type::fp16, scale_type::bf16, scale_type::e8m0, scale_type::e4m3}) {
       if (name == scale_type_name(type)) return type;
     }
-    refuse();
-    return scale_type::fp32;
+    return std::nullopt;
   };
-  const auto parse_number = [&](std::string_view digits) {
+  const auto parse_number = [](std::string_view digits) -> std::optional<index_t> {
     index_t value = 0;
-    if (digits.empty() || digits.size() > 9) refuse();
+    if (digits.empty() || digits.size() > 9) return std::nullopt;
     for (const char digit : digits) {
-      if (digit < '0' || digit > '9') refuse();
+      if (digit < '0' || digit > '9') return std::nullopt;
       value = 10 * value + (digit - '0');
     }
     return value;
   };
   if (text == "dq-bnb") return nested_bitsandbytes();
   if (text == "dq") return double_quantized();
-  if (text == "e4m3-tensor") return {scale_coding::tensor_scaled, scale_type::e4m3};
-  if (text.substr(0, 3) != "dq:") return {scale_coding::plain, parse_type(text)};
+  if (!text.starts_with("dq:")) {
+    const bool is_tensor_scaled = text.ends_with("-tensor");
+    const auto type = parse_type(is_tensor_scaled ? text.substr(0, text.size() - 7) : text);
+    if (!type) return std::nullopt;
+    return scale_format{is_tensor_scaled ? scale_coding::tensor_scaled : scale_coding::plain, *type};
+  }
   const std::string_view fields = text.substr(3);
   const std::size_t first = fields.find(',');
   const std::size_t second = first == std::string_view::npos ? first : fields.find(',', first + 1);
-  if (second == std::string_view::npos) refuse();
-  const scale_format format = double_quantized(static_cast<int>(parse_number(fields.substr(0, first))),
-                                               parse_type(fields.substr(first + 1, second - first - 1)),
-                                               parse_number(fields.substr(second + 1)));
-  validate(format);
-  return format;
+  if (second == std::string_view::npos) return std::nullopt;
+  const auto bits = parse_number(fields.substr(0, first));
+  const auto type = parse_type(fields.substr(first + 1, second - first - 1));
+  const auto block = parse_number(fields.substr(second + 1));
+  if (!bits || !type || !block) return std::nullopt;
+  return double_quantized(static_cast<int>(*bits), *type, *block);
+}
+
+/// @copydoc try_parse_scale_format
+///
+/// @throws qlr::error invalid_argument: other text, or impossible numbers; the message lists the allowed
+/// forms
+[[nodiscard]] inline scale_format parse_scale_format(std::string_view text) {
+  const std::optional<scale_format> format = try_parse_scale_format(text);
+  require(
+      format.has_value(), status_code::invalid_argument, "scale is '", text,
+      "', allowed are fp32, fp16, bf16, e8m0, dq[:bits,type,block] (bits 2 to 8, type fp32, fp16 or bf16) "
+      "and dq-bnb");
+  validate(*format);
+  return *format;
 }
 
 } // namespace qlr

@@ -8,8 +8,11 @@
 
 #include <array>
 #include <charconv>
+#include <clocale>
 #include <cstdio>
+#include <cstdlib>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -37,11 +40,32 @@ std::string_view name_of(const name_table<Enum, Count>& table, Enum value) {
   return "";
 }
 
-/// Enough digits to read the same float back.
+/// What the C library writes and reads in place of the point of a number; a program may have set a locale.
+inline std::string decimal_point() {
+  return std::localeconv()->decimal_point;
+}
+
+/// Enough digits to read the same float back, with a point in every locale.
 inline std::string float_text(float value) {
-  char buffer[32];
+  char buffer[40];
   std::snprintf(buffer, sizeof buffer, "%.9g", static_cast<double>(value));
-  return buffer;
+  std::string text = buffer;
+  const std::string point = decimal_point();
+  const std::size_t at = text.find(point);
+  if (at != std::string::npos) text.replace(at, point.size(), ".");
+  return text;
+}
+
+/// Reads a finite decimal number, with a point in every locale.
+inline std::optional<float> parse_float(std::string text) {
+  if (text.empty() || text.size() > 40 || text.find_first_not_of("0123456789+-.eE") != std::string::npos)
+    return std::nullopt;
+  const std::size_t at = text.find('.');
+  if (at != std::string::npos) text.replace(at, 1, decimal_point());
+  char* end = nullptr;
+  const float value = std::strtof(text.c_str(), &end);
+  if (end != text.c_str() + text.size() || !is_finite(value)) return std::nullopt;
+  return value;
 }
 
 inline dtype dtype_of(scale_type type) {
@@ -88,19 +112,18 @@ public:
     index_t value = 0;
     const auto [end, code] = std::from_chars(digits.data(), digits.data() + digits.size(), value);
     const bool is_integer = code == std::errc() && end == digits.data() + digits.size();
-    require(is_integer && value >= lowest && value <= highest, status_code::malformed_file, key, " is '",
-            quote(digits), "', allowed are ", lowest, " to ", highest);
+    require(is_integer && value >= lowest && value <= highest, status_code::malformed_file, key, " is ",
+            quote(digits), ", allowed are ", lowest, " to ", highest);
     return value;
   }
 
   /// @throws qlr::error malformed_file: missing, or not a finite number
   [[nodiscard]] float number(const std::string& key) const {
     const std::string& digits = text(key);
-    char* end = nullptr;
-    const float value = std::strtof(digits.c_str(), &end);
-    require(!digits.empty() && end == digits.c_str() + digits.size() && is_finite(value),
-            status_code::malformed_file, key, " is '", quote(digits), "', it must be a finite number");
-    return value;
+    const std::optional<float> value = parse_float(digits);
+    require(value.has_value(), status_code::malformed_file, key, " is ", quote(digits),
+            ", it must be a finite number");
+    return *value;
   }
 
   /// @throws qlr::error malformed_file: missing, or not a name of the table
@@ -115,7 +138,24 @@ public:
     fail(status_code::malformed_file, key, " is ", quote(chosen), ", allowed are ", names);
   }
 
+  /// @throws qlr::error malformed_file: missing, or not a possible storage of scales
+  [[nodiscard]] scale_format scales(const std::string& key) const {
+    const std::string& chosen = text(key);
+    const std::optional<scale_format> format = try_parse_scale_format(chosen);
+    // As validate() of scale_format.hpp, which would blame the caller.
+    const bool is_possible =
+        format && (!format->is_double() ||
+                   (format->bits >= 2 && format->bits <= 8 && format->block >= 1 && is_wide(format->type)));
+    require(
+        is_possible, status_code::malformed_file, key, " is ", quote(chosen),
+        ", allowed are fp32, fp16, bf16, e8m0, e4m3, the same with -tensor, dq:bits,type,block (bits 2 to 8, "
+        "type fp32, fp16 or bf16) and dq-bnb");
+    return *format;
+  }
+
 private:
+  static bool is_wide(scale_type type) { return scale_type_bytes(type) > 1; }
+
   const safetensors_file& file_;
 };
 
@@ -132,7 +172,7 @@ inline quantized_layout read_layout(const safetensors_file& file, const std::str
   layout.bits = static_cast<int>(metadata.integer(prefix + ".bits", 1, 8));
   layout.order = metadata.choice(prefix + ".order", order_names);
   layout.zeros = metadata.choice(prefix + ".zeros", zero_names);
-  layout.scales = parse_scale_format(metadata.text(prefix + ".scales"));
+  layout.scales = metadata.scales(prefix + ".scales");
   require(layout.order != code_order::split_half || layout.bits == 4, status_code::malformed_file, prefix,
           ".order is split_half with ", layout.bits, " bits, it is for 4");
   // The shape of the codes ties rows and cols to the size of the file, so no later product overflows.
