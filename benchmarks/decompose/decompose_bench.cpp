@@ -96,6 +96,7 @@ timed_problem time_problem(benchmark::State& state, const problem& p, const matr
     timed.result = run_problem(p, weight, run);
     return timed.result.relative_error;
   });
+  if (timed.times.is_empty()) return timed;
   state.counters["error_rel"] = timed.result.relative_error;
   state.counters["iterations_run"] = timed.result.iterations_run;
   state.counters["svd_share"] = timed.result.seconds_svd / timed.result.seconds_total;
@@ -118,6 +119,7 @@ void add_peer(benchmark::State& state, matrix_kind kind, const problem& p, const
   }
   latest_peer(kind) = {weight.rows(), times.median()};
   state.counters["peer_s"] = times.median();
+  state.counters["peer_cpu_s"] = times.mean_cpu();
   state.counters["peer_cores_used"] = times.cores_used();
   state.counters["speedup"] = times.median() / ours.times.median();
   state.counters["error_ratio"] = ours.result.relative_error / error;

@@ -56,6 +56,9 @@ public:
     return (at(3 * seconds_.size() / 4) - at(seconds_.size() / 4)) / median();
   }
 
+  /// Seconds of all threads per call, on average: what others do on the machine changes it little.
+  [[nodiscard]] double mean_cpu() const { return cpu_seconds_ / static_cast<double>(seconds_.size()); }
+
   /// Processors that were busy on average; fewer than threads when others use the machine too.
   [[nodiscard]] double cores_used() const {
     return cpu_seconds_ / std::accumulate(seconds_.begin(), seconds_.end(), 0.0);
@@ -75,6 +78,7 @@ inline void report(benchmark::State& state, const samples& times, std::string la
   state.counters["median_s"] = times.median();
   state.counters["least_s"] = times.least();
   state.counters["spread_rel"] = times.spread_rel();
+  state.counters["cpu_s"] = times.mean_cpu();
   state.counters["cores_used"] = times.cores_used();
   if (times.spread_rel() > noise_limit_rel) label += label.empty() ? "noisy" : ", noisy";
   state.SetLabel(label);

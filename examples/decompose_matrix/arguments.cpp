@@ -7,8 +7,11 @@
 
 #include <CLI/CLI.hpp>
 
+#include <charconv>
+#include <cstdint>
 #include <cstdlib>
 #include <string>
+#include <system_error>
 
 namespace {
 
@@ -54,8 +57,11 @@ arguments parse_arguments(int argc, char** argv) {
   app.add_option("--iterations", result.iterations, "at most this many (default: by method)");
   app.add_option("--seed", result.seed, "of the built-in matrix and of the randomized SVD")
       ->capture_default_str()
-      ->check([](const std::string& text) { // would be taken modulo 2^64
-        return text.find('-') == std::string::npos ? "" : "seed is " + text + ", allowed are 0 and above";
+      ->check([](const std::string& text) { // CLI11 takes negative numbers modulo 2^64 and cuts large ones
+        std::uint64_t value = 0;
+        const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+        const bool is_number = code == std::errc() && end == text.data() + text.size();
+        return is_number ? "" : "seed is " + text + ", allowed are 0 to 2^64 - 1";
       });
   app.add_option("--svd", result.svd, "exact | randomized")->capture_default_str();
   app.add_option("--threads", result.threads, "0 = all; results do not depend on it")->capture_default_str();

@@ -50,7 +50,7 @@ def safetensors_bytes(tensors: dict, header: str = None) -> bytes:
 
 
 def tensor(values: Matrix, dtype: str = "F32", shape: list = None) -> tuple:
-    return dtype, shape or [len(values), len(values[0])], pack(values, dtype)
+    return dtype, [len(values), len(values[0])] if shape is None else shape, pack(values, dtype)
 
 
 def npy_bytes(values: Matrix, descr: str = "<f4", fortran: bool = False, shape: tuple = None) -> bytes:

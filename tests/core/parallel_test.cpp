@@ -102,6 +102,22 @@ TEST_CASE("threads: a pool of two runs two tasks at the same time", "[core][thre
   CHECK(have_met.load());
 }
 
+TEST_CASE("threads: a call returns after the last task even when a worker is slow", "[core][threads]") {
+  thread_pool pool(2);
+  const std::thread::id caller = std::this_thread::get_id();
+  std::atomic<int> started{0};
+  std::atomic<int> finished{0};
+  auto task = [&](index_t) {
+    ++started;
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (started.load() < 2 && std::chrono::steady_clock::now() < deadline) std::this_thread::yield();
+    if (std::this_thread::get_id() != caller) std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    ++finished;
+  };
+  pool(2, task);
+  CHECK(finished.load() == 2);
+}
+
 TEST_CASE("threads: a pool without workers runs tasks in order on the caller", "[core][threads]") {
   thread_pool pool(1);
   std::vector<index_t> order;

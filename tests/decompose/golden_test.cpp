@@ -57,11 +57,14 @@ double output_energy(const matrix<float>& e) {
   const index_t n = e.cols();
   double energy = 0;
   for (index_t row = 0; row < e.rows(); ++row) {
+    std::vector<double> product(static_cast<std::size_t>(n)); // e_row X^T X
     for (index_t i = 0; i < n; ++i) {
-      double sum = 0;
-      for (index_t j = 0; j < n; ++j)
-        sum += h[static_cast<std::size_t>(i * n + j)] * static_cast<double>(e(row, j));
-      energy += sum * static_cast<double>(e(row, i));
+      const auto factor = static_cast<double>(e(row, i));
+      const double* const h_row = h.data() + i * n;
+      for (index_t j = 0; j < n; ++j) product[static_cast<std::size_t>(j)] += factor * h_row[j];
+    }
+    for (index_t j = 0; j < n; ++j) {
+      energy += product[static_cast<std::size_t>(j)] * static_cast<double>(e(row, j));
     }
   }
   return energy;
@@ -262,11 +265,11 @@ TEST_CASE("golden: lq-lora is never worse than the authors' loop", "[decompose][
         run_exact("lq-lora", lq_lora_quantizer(row.setting), 16, {}, is_weighted ? fisher : metric{});
     const errors found = errors_of(result.best);
     print(row, found, result);
-    // The authors keep the iterate after the error rose, we the one before; chaos in the loop is worth 0.5 %.
+    // The authors keep the iterate after the first rise, we the best one; chaos in the loop is worth 0.5 %.
     const double ours = is_weighted ? found.fisher : found.fro;
     const double golden = is_weighted ? row.expected.fisher : row.expected.fro;
     CHECK(ours <= 1.005 * golden);
-    CHECK(ours >= 0.97 * golden);
+    CHECK(ours >= 0.95 * golden);
     CHECK(is_near(result.weighted_error, ours, 1e-5 * ours));
   }
   CHECK(num_rows == 12);

@@ -115,12 +115,18 @@ TEST_CASE("schedule: each method stops for its own reason", "[decompose]") {
   CHECK(loftq.iterations_run == 5);
   const decompose_result lq_lora = result("lq-lora");
   REQUIRE(lq_lora.reason == stop_reason::error_rose);
-  const std::size_t last = lq_lora.history.size() - 1;
-  CHECK(lq_lora.history[last].weighted_error > lq_lora.history[last - 1].weighted_error);
-  CHECK(lq_lora.best_iteration == lq_lora.iterations_run - 1);
+  const int patience = find_preset("lq-lora").steps.patience;
+  CHECK(lq_lora.best_iteration == lq_lora.iterations_run - patience);
+  decompose_options impatient = options_of("lq-lora", 4);
+  impatient.steps.patience = 1; // the paper's rule
+  const decompose_result first_rise = split(w.view(), named("nf3"), impatient);
+  const std::size_t last = first_rise.history.size() - 1;
+  CHECK(first_rise.reason == stop_reason::error_rose);
+  CHECK(first_rise.history[last].weighted_error > first_rise.history[last - 1].weighted_error);
   for (std::size_t i = 1; i < last; ++i) {
-    CHECK(lq_lora.history[i].weighted_error <= lq_lora.history[i - 1].weighted_error);
+    CHECK(first_rise.history[i].weighted_error <= first_rise.history[i - 1].weighted_error);
   }
+  CHECK(lq_lora.weighted_error <= first_rise.weighted_error);
   const decompose_result best = result("best");
   const schedule& steps = find_preset("best").steps;
   CHECK((best.reason == stop_reason::stalled || best.iterations_run == steps.iterations));

@@ -6,6 +6,7 @@
 #include <qlr/core/status.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/safetensors.hpp>
+#include <qlr/io/serialize.hpp>
 
 #include <cstddef>
 #include <cstdlib>
@@ -51,6 +52,23 @@ inline std::optional<status_code> read_safetensors_input(std::span<const std::by
 inline std::optional<status_code> read_npy_input(std::span<const std::byte> input) {
   try {
     (void)io::read_npy(input);
+  } catch (const error& caught) {
+    return caught.code();
+  }
+  return std::nullopt;
+}
+
+/// Opens the bytes as a decomposition, copies it and decodes it; returns the code of the error.
+inline std::optional<status_code> read_decomposition_input(std::span<const std::byte> input) {
+  try {
+    const io::decomposition_file file{io::safetensors_file(input)};
+    const decomposition parts = file.to_memory();
+    matrix<float> mapped(parts.rows(), parts.cols());
+    dequantize(file.quantized(), mapped.view());
+    const matrix<float> copied = dequantize(parts.quantized);
+    const auto num_bytes = static_cast<std::size_t>(copied.size()) * sizeof(float);
+    if (std::memcmp(mapped.data(), copied.data(), num_bytes) != 0) std::abort();
+    if (parts.left.cols() != parts.rank() || parts.right.cols() != parts.cols()) std::abort();
   } catch (const error& caught) {
     return caught.code();
   }

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The qlr authors
 # SPDX-License-Identifier: MIT
-"""Writes the seed files of the fuzzers: corpus/safetensors/* and corpus/npy/*.
+"""Writes the seed files of the fuzzers: corpus/safetensors/*, corpus/npy/* and corpus/decomposition/*.
 
 Files named ok_* are valid; unsupported_* are valid but not readable as a matrix; all others are
 malformed and named after what is wrong.
 """
 
+import json
 import pathlib
 import struct
 
@@ -173,8 +174,108 @@ def npy_files():
     yield "data_too_long", array(data_bytes=25)
 
 
+def quantized(prefix, rows, cols, bits=4, group=2, scales="fp16", zeros="none", order="lsb_first"):
+    """Metadata and tensors of one quantized matrix, by the layout in qlr/io/serialize.hpp."""
+    row_bytes, count = (cols * bits + 7) // 8, rows * -(-cols // group)
+    one_scale = {"fp32": ("F32", struct.pack("<f", 0.5)), "bf16": ("BF16", b"\0\x3f"), "e8m0": ("U8", b"\x7e"),
+                 "e4m3-tensor": ("F8_E4M3", b"\x30")}.get(scales, ("F16", struct.pack("<e", 0.5)))
+    metadata = {"format": "by hand", "rows": rows, "cols": cols, "group_size": group, "bits": bits, "order": order,
+                "zeros": zeros, "scales": scales, "scale_base": "1"}
+    tensors = {"codes": ("U8", [rows, row_bytes], bytes(i * 37 % 256 for i in range(rows * row_bytes))),
+               "levels": ("F32", [2**bits], struct.pack(f"<{2**bits}f", *range(2**bits)))}
+    if scales == "dq-bnb":
+        tensors["scales"] = ("U8", [count], bytes(count))
+        tensors["supers"] = ("F32", [1], struct.pack("<f", 0.5))
+    elif scales.startswith("dq:"):
+        scale_bits, _, block = scales[3:].split(",")
+        size, supers = (count * int(scale_bits) + 7) // 8, -(-count // int(block))
+        tensors["scales"] = ("U8", [size], bytes(range(size)))
+        tensors["supers"] = ("F16", [supers], struct.pack(f"<{supers}e", *[0.5] * supers))
+    else:
+        tensors["scales"] = (one_scale[0], [count], one_scale[1] * count)
+    if zeros == "integer":
+        size = (count * bits + 7) // 8
+        tensors["zeros"] = ("U8", [size], bytes(size))
+    elif zeros == "real":
+        tensors["zeros"] = ("F32", [count], struct.pack(f"<{count}f", *[1.5] * count))
+    return ({f"{prefix}.{key}": str(value) for key, value in metadata.items()},
+            {f"{prefix}.{name}": entry for name, entry in tensors.items()})
+
+
+def decomposition(rows=2, cols=3, rank=1, factors="fp16", changes=None, drop=(), replace=None, **options):
+    """A small decomposition file; `changes` to the metadata, `replace` and `drop` for tensors and entries."""
+    metadata = {"qlr.format": "decomposition", "qlr.version": "1", "qlr.scale": "0.5", "qlr.factors": factors}
+    parts = [quantized("Q", rows, cols, **options)]
+    tensors = {}
+    if factors.startswith("int"):
+        bits = int(factors[3:])
+        parts += [quantized("L", rank, rows, bits, 64), quantized("R", rank, cols, bits, 64)]
+    else:
+        dtype, code = {"fp16": ("F16", "e"), "fp32": ("F32", "f")}[factors]
+        for name, shape in (("L", [rows, rank]), ("R", [rank, cols])):
+            count = shape[0] * shape[1]
+            tensors[name] = (dtype, shape, struct.pack(f"<{count}{code}", *[0.25] * count))
+    for more_metadata, more_tensors in parts:
+        metadata.update(more_metadata)
+        tensors.update(more_tensors)
+    metadata.update(changes or {})
+    tensors.update(replace or {})
+    header, data = {"__metadata__": {k: v for k, v in metadata.items() if k not in drop}}, b""
+    for name, (dtype, shape, content) in tensors.items():
+        if name not in drop:
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
+            data += content
+    return safetensors(json.dumps(header, separators=(",", ":")), data)
+
+
+def decomposition_files():
+    yield "ok_fp16", decomposition()
+    yield "ok_fp32", decomposition(factors="fp32", scales="fp32", cols=7)
+    yield "ok_int4", decomposition(factors="int4", scales="bf16")
+    yield "ok_rank_0", decomposition(rank=0)
+    yield "ok_rank_0_int4", decomposition(rank=0, factors="int4")
+    yield "ok_1x1", decomposition(1, 1)
+    yield "ok_one_bit", decomposition(bits=1, cols=9, zeros="real")
+    yield "ok_three_bits", decomposition(bits=3, cols=9, zeros="integer", order="msb_first")
+    yield "ok_split_half", decomposition(order="split_half", scales="e8m0")
+    yield "ok_tensor_scaled", decomposition(scales="e4m3-tensor")
+    yield "ok_dq", decomposition(scales="dq:3,fp16,2", cols=9)
+    yield "ok_dq_bnb", decomposition(scales="dq-bnb")
+    yield "unsupported_version_2", decomposition(changes={"qlr.version": "2"})
+
+    yield "no_bytes", b""
+    yield "no_metadata", safetensors("{}")
+    yield "file_cut", decomposition()[:-1]
+    yield "scale_nan", decomposition(changes={"qlr.scale": "nan"})
+    yield "version_missing", decomposition(drop=["qlr.version"])
+    yield "levels_missing", decomposition(drop=["Q.levels"])
+    yield "codes_missing", decomposition(drop=["Q.codes"])
+    yield "right_missing", decomposition(drop=["R"])
+    yield "rows_huge", decomposition(changes={"Q.rows": str(2**63 - 1)})
+    yield "cols_huge", decomposition(changes={"Q.cols": str(2**63 - 1)})
+    yield "rows_huge_without_cols", decomposition(changes={"Q.rows": str(2**60), "Q.cols": "0"}, drop=["L", "R"], replace={
+        "Q.codes": ("U8", [2**60, 0], b""), "Q.scales": ("F16", [0], b"")})
+    yield "rank_huge_of_nothing", decomposition(0, 0, 0, "int4", changes={"L.rows": str(2**60), "R.rows": str(2**60)}, replace={
+        "L.codes": ("U8", [2**60, 0], b""), "R.codes": ("U8", [2**60, 0], b"")})
+    yield "group_too_small", decomposition(changes={"Q.group_size": "1"})
+    yield "bits_wrong", decomposition(changes={"Q.bits": "2"})
+    yield "order_unknown", decomposition(changes={"Q.order": "x"})
+    yield "split_half_of_3_bits", decomposition(bits=3, order="split_half")
+    yield "scales_unknown", decomposition(changes={"Q.scales": "fp8"})
+    yield "scales_of_another_type", decomposition(changes={"Q.scales": "bf16"})
+    yield "scales_block_0", decomposition(scales="dq:3,fp16,2", changes={"Q.scales": "dq:3,fp16,0"})
+    yield "scales_nan", decomposition(replace={"Q.scales": ("F16", [4], b"\0\x7e" * 4)})
+    yield "levels_nan", decomposition(replace={"Q.levels": ("F32", [16], b"\xff" * 64)})
+    yield "left_infinite", decomposition(replace={"L": ("F16", [2, 1], b"\0\x7c" * 2)})
+    yield "left_of_three_dimensions", decomposition(replace={"L": ("F16", [1, 2, 1], bytes(4))})
+    yield "left_too_wide", decomposition(replace={"L": ("F16", [2, 2], bytes(8))})
+    yield "factors_of_another_type", decomposition(changes={"qlr.factors": "fp32"})
+    yield "factors_of_1_bit", decomposition(factors="int4", changes={"qlr.factors": "int8"})
+
+
 def main():
-    for folder, files in (("safetensors", safetensors_files()), ("npy", npy_files())):
+    for folder, files in (("safetensors", safetensors_files()), ("npy", npy_files()),
+                          ("decomposition", decomposition_files())):
         directory = CORPUS / folder
         directory.mkdir(parents=True, exist_ok=True)
         for old in directory.iterdir():

@@ -302,11 +302,8 @@ TEST_CASE("eigen_backend: apply_metric and the energies follow rows, columns and
     for (int kind = 0; kind < 5; ++kind) {
       CAPTURE(rows, cols, kind);
       metric weights = random_metric(rows, cols, (kind & 1) != 0, (kind & 2) != 0);
-      const matrix<float> fisher = [&] {
-        matrix<float> f = normal_matrix(rows, cols, 41);
-        for (index_t i = 0; i < f.size(); ++i) f.data()[i] *= f.data()[i];
-        return f;
-      }();
+      matrix<float> fisher = normal_matrix(rows, cols, 41);
+      for (index_t i = 0; i < fisher.size(); ++i) fisher.data()[i] *= fisher.data()[i];
       if (kind == 4) {
         weights = random_metric(rows, cols, true, true);
         weights.elements = fisher.view();

@@ -35,7 +35,7 @@ void replay(std::string_view folder, reader read, reader other_read) {
     const std::string name = path.filename().string();
     CAPTURE(name);
     const byte_vector contents = read_file(path.string());
-    CHECK(contents.size() < 1024);
+    CHECK(contents.size() < 2560);
     const std::optional<status_code> code = read(contents);
     if (name.starts_with("ok_")) {
       CHECK_FALSE(code.has_value());
@@ -57,4 +57,8 @@ TEST_CASE("safetensors corpus: files named ok are accepted, all others refused",
 
 TEST_CASE("npy corpus: files named ok are accepted, all others refused", "[io][host]") {
   replay("npy", &read_npy_input, &read_safetensors_input);
+}
+
+TEST_CASE("decomposition corpus: files named ok are accepted, all others refused", "[io][host]") {
+  replay("decomposition", &read_decomposition_input, &read_npy_input);
 }

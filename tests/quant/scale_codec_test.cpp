@@ -211,6 +211,11 @@ TEST_CASE("scale_codec: double_min takes differences of 2^-24 and below as zero"
   CHECK(store({1, 1, 1}, double_quantized()).after == std::vector<float>{1, 1, 1});
   CHECK(store({0, 0x1p-24F}, double_quantized()).after == std::vector<float>{0, 0});
   CHECK(store({0, 0x1.000002p-24F}, double_quantized()).after[1] > 0.0F);
+  // Also where a file holds codes that are not zero.
+  stored_scales read{double_quantized(), 1, {255}, {0, 0, 0x80, 0x33}, 0.5F}; // 0x33800000 is 2^-24
+  CHECK(decode_scale(read.view(), 0) == 0.5F);
+  read.supers[3] = 0x34; // 2^-22
+  CHECK(decode_scale(read.view(), 0) == 0.5F + 0x1p-22F);
 }
 
 TEST_CASE("scale_codec: double_mean agrees with a search of bitsandbytes' map", "[quant][property]") {

@@ -52,44 +52,60 @@ double error_of(const any_quantizer& quantizer, const matrix<float>& weight,
 /// is larger by that much.
 constexpr double float_sums = 1 + 64 * 0x1p-24;
 
-} // namespace
-
-TEST_CASE("fit_scale: sums agree with double precision on any block", "[quant][property]") {
-  const auto grid = signed_grid(3);
-  for (const index_t rows : {1, 3}) {
-    for (const index_t cols : {1, 15, 16, 17, 63, 64, 65, 200}) {
-      const matrix<float> block = normal_matrix(rows, cols, static_cast<std::uint64_t>(cols));
-      const placed_matrix<float> placed(block.view(), placement::padded_rows);
-      const std::vector<float> weights = random_weights(cols, 3);
-      for (const bool is_weighted : {false, true}) {
-        CAPTURE(rows, cols, is_weighted);
-        const block_scale scale{0.4F, 0.0F};
-        const scale_normaliser normalise(scale.scale);
-        double error = 0;
-        double cross = 0;
-        double energy = 0;
-        for (index_t i = 0; i < rows; ++i) {
-          for (index_t j = 0; j < cols; ++j) {
-            const auto x = static_cast<double>(block(i, j));
-            const double w = is_weighted ? static_cast<double>(weights[static_cast<std::size_t>(j)]) : 1.0;
-            const auto level =
-                static_cast<double>(grid.decode(encode_value(grid, normalise, 0.0F, block(i, j))));
-            error += w * (x - 0.4 * level) * (x - 0.4 * level);
-            cross += w * x * level;
-            energy += w * level * level;
-          }
-        }
-        const scale_fit fit =
-            fit_scale(grid, placed.view(), is_weighted ? weights.data() : nullptr, scale, 2.5F);
-        error *= 2.5 * 2.5; // in units of 1 / 2.5
-        CHECK(
-            is_near(fit.error, error, 1e-5 * error + 1e-9)); // the scale is 0.4 in float, the terms are float
-        CHECK(is_near(fit.cross, cross, 1e-6 * energy));
-        CHECK(is_near(fit.energy, energy, 1e-6 * energy));
-        CHECK(is_near(static_cast<double>(fit.refitted()), energy > 0 ? cross / energy : 0.0, 2e-6));
-      }
+/// Compares the sums of one grid at scale 0.4 with double precision, for blocks around the lanes of the loop.
+template <class Grid>
+void check_fit(const Grid& grid, index_t rows, index_t cols, bool is_weighted) {
+  const matrix<float> block = normal_matrix(rows, cols, static_cast<std::uint64_t>(cols));
+  const placed_matrix<float> placed(block.view(), placement::padded_rows);
+  const std::vector<float> weights = random_weights(cols, 3);
+  const block_scale scale{0.4F, 0.0F};
+  const scale_normaliser normalise(scale.scale);
+  double error = 0;
+  double cross = 0;
+  double energy = 0;
+  double magnitude = 0;
+  for (index_t i = 0; i < rows; ++i) {
+    for (index_t j = 0; j < cols; ++j) {
+      const auto x = static_cast<double>(block(i, j));
+      const double w = is_weighted ? static_cast<double>(weights[static_cast<std::size_t>(j)]) : 1.0;
+      const auto level = static_cast<double>(grid.decode(encode_value(grid, normalise, 0.0F, block(i, j))));
+      error += w * 6.25 * (x - 0.4 * level) * (x - 0.4 * level); // in units of 1 / 2.5
+      cross += w * x * level;
+      energy += w * level * level;
+      magnitude += w * (x * x + level * level);
     }
   }
+  const scale_fit fit = fit_scale(grid, placed.view(), is_weighted ? weights.data() : nullptr, scale, 2.5F);
+  // Terms and sums of 64 are float; 0.4 is rounded.
+  CHECK(is_near(fit.error, error, 1e-5 * error + 1e-6 * magnitude));
+  CHECK(is_near(fit.cross, cross, 1e-6 * magnitude));
+  CHECK(is_near(fit.energy, energy, 1e-6 * energy));
+  if (energy > 0)
+    CHECK(is_near(static_cast<double>(fit.refitted()), cross / energy, 2e-6 * magnitude / energy));
+}
+
+} // namespace
+
+TEST_CASE("fit_scale: sums agree with double precision on any block and grid", "[quant][property]") {
+  const auto check = [](const char* name, const auto& grid) {
+    for (const index_t rows : {1, 3}) {
+      for (const index_t cols : {1, 15, 16, 17, 33, 63, 64, 65, 200}) {
+        for (const bool is_weighted : {false, true}) {
+          CAPTURE(name, rows, cols, is_weighted);
+          check_fit(grid, rows, cols, is_weighted);
+        }
+      }
+    }
+  };
+  check("int3", signed_grid(3));
+  check("q4_0", signed_grid<tie_rule::half_up>(4));
+  check("mxint4", mantissa_grid(4));
+  check("sign", codebook_grid<1>(sign_levels, midpoint_rule::upper));
+  check("nf2", codebook_grid<2>(normal_float_levels(2)));
+  check("nf3", codebook_grid<3>(normal_float_levels(3)));
+  check("nf4", codebook_grid<4>(normal_float_levels(4)));
+  check("nf8", codebook_grid<8>(normal_float_levels(8)));
+  check("fp4", e2m1_grid{});
 }
 
 TEST_CASE("scale_fit: the refitted scale is zero when there is none", "[quant]") {

@@ -200,7 +200,7 @@ private:
     if (current == 0.0) return stop(stop_reason::exact);
     if (t == 0) return false;
     if (options_.steps.stop == stop_rule::error_rises &&
-        current > history[history.size() - 2].weighted_error) {
+        history.back().iteration - best_.iteration >= options_.steps.patience) {
       return stop(stop_reason::error_rose);
     }
     if (options_.steps.stop == stop_rule::stalls && t > options_.steps.relaxed_iterations + 2 &&

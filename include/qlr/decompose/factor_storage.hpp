@@ -13,7 +13,7 @@ namespace qlr {
 enum class factor_storage {
   fp32, ///< 32 bits
   fp16, ///< 16 bits
-  int8, ///< symmetric integers, groups of 64 along each vector of a factor, fp16 scales: 8.25 bits
+  int8, ///< symmetric integers, groups of 64 along each vector of a factor, bf16 scales: 8.25 bits
   int4  ///< likewise: 4.25 bits
 };
 
@@ -51,12 +51,21 @@ enum class factor_storage {
   return storage == factor_storage::int8 || storage == factor_storage::int4;
 }
 
+namespace detail {
+/// bf16 scales have the range of float, so that quantizing decoded values again returns the same codes and
+/// scales.
+inline any_quantizer factor_quantizer(factor_storage storage) {
+  return make_quantizer(storage == factor_storage::int8 ? "int8" : "int4",
+                        {.scales = scale_format{scale_coding::plain, scale_type::bf16}});
+}
+} // namespace detail
+
 /// Codes and scales of a factor whose rows are its vectors: L transposed (r,m), or R (r,n).
 ///
 /// @pre is_quantized(storage)
 [[nodiscard]] inline quantized_matrix quantize_factor(matrix_view<const float> vectors,
                                                       factor_storage storage, const executor& run = {}) {
-  return make_quantizer(storage == factor_storage::int8 ? "int8" : "int4").quantize(vectors, {}, run);
+  return detail::factor_quantizer(storage).quantize(vectors, {}, run);
 }
 
 /// Replaces a factor (r,length) by what its storage decodes to.
@@ -83,9 +92,7 @@ inline void round_factor(matrix<float>& vectors, factor_storage storage, const e
 [[nodiscard]] inline index_t factor_bytes(index_t rank, index_t length, factor_storage storage) {
   if (storage == factor_storage::fp32) return 4 * rank * length;
   if (storage == factor_storage::fp16) return 2 * rank * length;
-  return make_quantizer(storage == factor_storage::int8 ? "int8" : "int4")
-      .layout(rank, length)
-      .storage_bytes();
+  return detail::factor_quantizer(storage).layout(rank, length).storage_bytes();
 }
 
 } // namespace qlr

@@ -18,7 +18,7 @@ enum class half_step { quantize, low_rank };
 /// When the loop ends before its last iteration.
 enum class stop_rule {
   never,       ///< all iterations
-  error_rises, ///< after the first iteration whose error exceeds the one before
+  error_rises, ///< after `patience` iterations in a row without a new lowest error
   stalls       ///< when two iterations together gain less than `tolerance_rel`
 };
 
@@ -40,6 +40,7 @@ struct schedule {
   bool starts_from_weight = false; ///< begin with L R = the best rank-r approximation of W instead of 0
   int iterations = 1;              ///< at most this many
   stop_rule stop = stop_rule::never;
+  int patience = 1;            ///< stop_rule::error_rises: 1 stops at the first rise
   double tolerance_rel = 2e-4; ///< stop_rule::stalls
   sigma_split split = sigma_split::balanced;
   bool has_low_rank = true;     ///< false: Q only, L R = 0
@@ -62,12 +63,12 @@ struct iteration_report {
 /// Everything the decomposer can be told besides the matrix, the quantizer and the metric.
 struct decompose_options {
   index_t rank = 16; ///< 0 to min(m,n)
-  schedule steps;    ///< see presets.hpp
+  schedule steps{};  ///< see presets.hpp
   svd_method svd = svd_method::randomized;
   factor_storage factors = factor_storage::fp16;
-  randomized_svd_options sketch; ///< oversampling, power iterations and seed of the randomized SVD
+  randomized_svd_options sketch{}; ///< oversampling, power iterations and seed of the randomized SVD
   /// Called after every iteration.
-  std::function<void(const iteration_report&)> on_iteration;
+  std::function<void(const iteration_report&)> on_iteration{};
 };
 
 } // namespace qlr

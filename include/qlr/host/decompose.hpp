@@ -12,6 +12,9 @@
 
 namespace qlr {
 
+static_assert(low_rank_solver_policy<truncated_svd, host::eigen_backend>);
+static_assert(low_rank_solver_policy<randomized_svd<host::eigen_backend>, host::eigen_backend>);
+
 /// Splits W (m,n) into a quantized part and a low-rank part on the CPU: W ~= Q + L R.
 ///
 /// @param[in] weight     (m,n) float or double, any strides; not modified, not copied

@@ -256,6 +256,12 @@ private:
                    nullptr, detail::metadata_reader(file_).number(prefix + ".scale_base")};
     if (layout.scales.is_double()) {
       view.scales.supers = bytes(prefix + ".supers", scale_dtype, scale_super_bytes(layout.scales, count));
+      const index_t num_supers =
+          scale_super_bytes(layout.scales, count) / scale_type_bytes(layout.scales.type);
+      for (index_t i = 0; i < num_supers; ++i) { // NaN would stand for zero
+        require(is_finite(qlr::detail::load_scale(layout.scales.type, view.scales.supers, i)),
+                status_code::malformed_file, "tensor ", prefix, ".supers: entry ", i, " is not finite");
+      }
     }
     if (layout.zeros != zero_point::none) {
       view.zeros = bytes(prefix + ".zeros", layout.zeros == zero_point::real ? dtype::f32 : dtype::u8,

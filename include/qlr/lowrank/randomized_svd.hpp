@@ -14,8 +14,8 @@ namespace qlr {
 /// Tuning of the randomized SVD.
 struct randomized_svd_options {
   index_t oversampling = 8; ///< vectors of a block beyond the rank
-  int cold_blocks = 6;      ///< Krylov blocks from a random start
-  int warm_blocks = 1;      ///< Krylov blocks from the previous call's subspace
+  int cold_blocks = 4;      ///< Krylov blocks from a random start
+  int warm_blocks = 2;      ///< Krylov blocks from the previous call's subspace
   std::uint64_t seed = 0;
 };
 

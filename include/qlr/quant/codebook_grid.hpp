@@ -87,7 +87,11 @@ public:
     }
   }
 
-  [[nodiscard]] QLR_HOST_DEVICE constexpr float decode(code_t code) const { return levels_[code]; }
+  [[nodiscard]] QLR_HOST_DEVICE constexpr float decode(code_t code) const {
+    // GCC 12 at -O3 vectorises a look-up by the result of a single comparison wrongly (fit_scale's loop).
+    if constexpr (Bits == 1) return code != 0 ? levels_[1] : levels_[0];
+    return levels_[code];
+  }
   [[nodiscard]] QLR_HOST_DEVICE constexpr float absmax_level() const { return absmax_level_; }
   [[nodiscard]] QLR_HOST_DEVICE constexpr float lowest_level() const { return levels_[0]; }
 

@@ -23,7 +23,7 @@ struct quantizer_options {
   /// Elements per scale along a row: 1 to cols, or group_per_row (0), group_per_tensor (-1).
   index_t group_size = 64;
   /// Storage of the scales.
-  scale_format scales;
+  scale_format scales{};
   /// Least-squares search instead of the scale rule alone.
   bool scale_search = false;
   /// Codes belong to the scale before it is rounded for storage, as in bitsandbytes and ggml; ignored by the

@@ -165,6 +165,7 @@ private:
 inline quantized_layout read_layout(const safetensors_file& file, const std::string& prefix) {
   constexpr index_t unlimited = std::numeric_limits<index_t>::max();
   const metadata_reader metadata(file);
+  (void)metadata.text(prefix + ".format");
   quantized_layout layout;
   layout.rows = metadata.integer(prefix + ".rows", 0, unlimited);
   layout.cols = metadata.integer(prefix + ".cols", 0, unlimited);
