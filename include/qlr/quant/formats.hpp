@@ -72,8 +72,8 @@ static_assert(quantizer_policy<any_quantizer>);
 
 /// Requested changes to a named format; what is left empty keeps the format's own value.
 struct format_options {
-  std::optional<index_t> group_size;
-  std::optional<scale_format> scales;
+  std::optional<index_t> group_size{};
+  std::optional<scale_format> scales{};
   bool scale_search = false;
 };
 
