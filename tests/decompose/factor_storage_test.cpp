@@ -47,7 +47,7 @@ TEST_CASE("factor_storage: entries change by no more than half a step", "[decomp
               largest = std::max(largest, std::fabs(x(i, l)));
             step = static_cast<double>(largest) / (storage == factor_storage::int8 ? 127 : 7);
           }
-          // the fp16 scale itself is off by up to 2^-11, at most 127 (or 7) steps times that
+          // the bf16 scale itself is off by up to 2^-9, so the step is, and the last code by 127 times that
           const double slack = is_quantized(storage) ? 0.07 * step : 1e-12;
           const double change = std::fabs(static_cast<double>(stored(i, j)) - static_cast<double>(x(i, j)));
           is_within = is_within && change <= 0.5 * step + slack;
@@ -63,7 +63,9 @@ TEST_CASE("factor_storage: storing twice changes nothing more", "[decompose][pro
        {factor_storage::fp32, factor_storage::fp16, factor_storage::int8, factor_storage::int4}) {
     for (std::uint64_t seed = 0; seed < 20; ++seed) {
       CAPTURE(std::string(to_string(storage)), seed);
-      matrix<float> once = normal_matrix(4, 130, seed);
+      const double unit =
+          storage == factor_storage::fp16 ? 1.0 : std::pow(10.0, 3.0 * static_cast<double>(seed) - 30);
+      matrix<float> once = normal_matrix(4, 130, seed, unit);
       store(once, storage);
       matrix<float> twice = once;
       store(twice, storage);
@@ -94,8 +96,19 @@ TEST_CASE("factor_storage: an entry beyond fp16 is refused and named", "[decompo
   CHECK(report_of([&] {
           store(x, factor_storage::fp16);
         }).says(status_code::unsupported, "a low-rank factor has the entry 65520, beyond the range of fp16"));
-  x(0, 1) = 1e9F;
-  CHECK(report_of([&] { store(x, factor_storage::int8); }).code == status_code::unsupported);
+}
+
+TEST_CASE("factor_storage: integers take entries of any size", "[decompose]") {
+  for (const factor_storage storage : {factor_storage::int8, factor_storage::int4}) {
+    for (const double unit : {1e30, 1e9, 1e-9, 1e-30}) {
+      CAPTURE(std::string(to_string(storage)), unit);
+      const matrix<float> x = normal_matrix(3, 70, 2, unit);
+      matrix<float> stored = x;
+      store(stored, storage);
+      const double norm = squared_error(x, matrix<float>(3, 70, 0.0F));
+      CHECK(squared_error(x, stored) <= (storage == factor_storage::int8 ? 1e-4 : 0.03) * norm);
+    }
+  }
 }
 
 TEST_CASE("factor_storage: bytes are those of entries, codes and scales", "[decompose]") {

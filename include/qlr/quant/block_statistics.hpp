@@ -60,12 +60,19 @@ namespace qlr {
 
 /// Mean of |x| in double precision; 0 for an empty block.
 [[nodiscard]] inline double mean_magnitude(matrix_view<const float> block) {
-  double sum = 0;
+  constexpr index_t lanes = 8; // fixed partial sums, which may be vectorised without reordering
+  double partial[lanes] = {};
+  const auto magnitude = [](float x) { return static_cast<double>(x < 0 ? -x : x); };
   for (index_t i = 0; i < block.rows(); ++i) {
     const float* x = block.row(i);
-    for (index_t j = 0; j < block.cols(); ++j)
-      sum += x[j] < 0 ? -static_cast<double>(x[j]) : static_cast<double>(x[j]);
+    index_t j = 0;
+    for (; j + lanes <= block.cols(); j += lanes) {
+      for (index_t lane = 0; lane < lanes; ++lane) partial[lane] += magnitude(x[j + lane]);
+    }
+    for (index_t lane = 0; j < block.cols(); ++j, ++lane) partial[lane] += magnitude(x[j]);
   }
+  double sum = 0;
+  for (const double value : partial) sum += value;
   return block.is_empty() ? 0.0 : sum / static_cast<double>(block.size());
 }
 

@@ -181,9 +181,9 @@ struct split_half_packing {
     for (index_t first = 0; first < count; first += block) {
       const index_t number = std::min(block, count - first);
       const index_t half = (number + 1) / 2;
-      for (index_t j = 0; j < number; ++j) {
-        const unsigned byte = bytes[first / 2 + j % half];
-        codes[first + j] = static_cast<code_t>(j < half ? byte & 15U : byte >> 4U);
+      for (index_t j = 0; j < half; ++j) codes[first + j] = static_cast<code_t>(bytes[first / 2 + j] & 15U);
+      for (index_t j = half; j < number; ++j) {
+        codes[first + j] = static_cast<code_t>(bytes[first / 2 + j - half] >> 4U);
       }
     }
   }
