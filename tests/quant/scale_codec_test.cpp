@@ -249,18 +249,19 @@ TEST_CASE("scale_codec: double_mean agrees with a search of bitsandbytes' map", 
 }
 
 TEST_CASE("dynamic_map: has the 256 levels of bitsandbytes", "[quant]") {
+  // The table has the rounding of a single-precision linspace: up to two units in the last place.
   const std::vector<double> expected = slow_dynamic_map();
   REQUIRE(expected.size() == 256);
   for (int code = 0; code < 256; ++code) {
     const auto level = static_cast<double>(dynamic_map().decode(static_cast<code_t>(code)));
     const double wanted = expected[static_cast<std::size_t>(code)];
-    CHECK(is_near(level, wanted, 0x1p-23 * std::fabs(wanted)));
+    CHECK(is_near(level, wanted, 0x1p-22 * std::fabs(wanted)));
   }
   CHECK(dynamic_map().decode(0) == -0.99296875F);
-  CHECK(dynamic_map().decode(126) == -5.5e-7F);
+  CHECK(is_near(static_cast<double>(dynamic_map().decode(126)), -5.5e-7, 1e-13));
   CHECK(dynamic_map().decode(127) == 0.0F);
-  CHECK(dynamic_map().decode(128) == 5.5e-7F);
-  CHECK(dynamic_map().decode(129) == 3.25e-6F);
+  CHECK(is_near(static_cast<double>(dynamic_map().decode(128)), 5.5e-7, 1e-13));
+  CHECK(is_near(static_cast<double>(dynamic_map().decode(129)), 3.25e-6, 1e-12));
   CHECK(dynamic_map().decode(254) == 0.99296875F);
   CHECK(dynamic_map().decode(255) == 1.0F);
 }

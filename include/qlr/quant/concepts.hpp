@@ -32,7 +32,7 @@ enum class code_order {
 /// A grid maps a normalised value to the nearest code and a code to its level.
 ///
 /// `encode(value)` accepts any finite value (it saturates) and `decode(code)` any code below `num_codes()`.
-/// `absmax_level()` is the magnitude that every block's largest element is scaled to: both signs reach it.
+/// `absmax_level()` is the magnitude that a block's largest element is scaled to by the absmax rule.
 /// `lowest_level()` is the most negative level.
 template <class Grid>
 concept grid_policy = requires(const Grid grid, float value, code_t code) {

@@ -4,6 +4,7 @@
 
 #include <qlr/quant/code_packing.hpp>
 #include <qlr/quant/codebook_grid.hpp>
+#include <qlr/quant/detail/dynamic_map_magnitudes.hpp>
 #include <qlr/quant/scale_format.hpp>
 
 #include <algorithm>
@@ -51,19 +52,15 @@ struct stored_scales {
 
 /// bitsandbytes' signed 8-bit dynamic map: 127 negative values, zero, 127 positive values and 1.
 ///
-/// Decade i = 0 ... 6 holds the 2^i midpoints of 2^i + 1 equally spaced points of [0.1, 1], times 10^(i - 6).
+/// Decade i = 0 ... 6 of the magnitudes holds the 2^i midpoints of 2^i + 1 equally spaced points of [0.1, 1],
+/// times 10^(i - 6).
 /// @see Dettmers et al., 8-bit optimizers via block-wise quantization, arXiv 2110.02861
 [[nodiscard]] inline const codebook_grid<8>& dynamic_map() {
   static const codebook_grid<8> grid = [] {
     std::vector<float> levels{0.0F, 1.0F};
-    for (int decade = 0; decade <= 6; ++decade) {
-      const int count = 1 << decade;
-      for (int i = 0; i < count; ++i) {
-        const double midpoint = 0.1 + 0.9 * (i + 0.5) / count;
-        const auto value = static_cast<float>(midpoint * std::pow(10.0, decade - 6));
-        levels.push_back(value);
-        levels.push_back(-value);
-      }
+    for (const float magnitude : detail::dynamic_map_magnitudes) {
+      levels.push_back(magnitude);
+      levels.push_back(-magnitude);
     }
     std::sort(levels.begin(), levels.end());
     return codebook_grid<8>(levels);
@@ -117,9 +114,10 @@ inline float store_scale(scale_type type, float value, std::uint8_t* bytes, inde
 }
 
 inline void check_range(scale_type type, float value, float stored, index_t index) {
-  if (is_finite(stored)) return;
+  // E4M3 saturates instead of overflowing; 464 is where rounding to its largest number, 448, ends.
+  if (is_finite(stored) && !(type == scale_type::e4m3 && value > 464.0F)) return;
   fail(status_code::unsupported, "the scale of block ", index, " is ", value, ", beyond the range of ",
-       scale_type_name(type), "; use fp32 or bf16 scales");
+       scale_type_name(type), "; use ", type == scale_type::fp16 ? "fp32 or bf16" : "fp32", " scales");
 }
 
 /// LQ-LoRA, section 3 of arXiv 2311.12023: code = round((scale - base) * K / super), K = 2^bits - 1.

@@ -11,13 +11,23 @@
 
 namespace qlr {
 
-/// scale = max|x| / absmax_level: nothing saturates.
+/// scale = max|x| / absmax_level: nothing saturates where both signs reach that level.
 struct absmax_rule {
   static constexpr zero_point zeros = zero_point::none;
 
   template <grid_policy Grid>
   [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
     return {largest_magnitude(block) / grid.absmax_level(), 0.0F};
+  }
+};
+
+/// scale = max|x| itself, whatever the outermost level is: LQ-LoRA's end at 0.9999999.
+struct largest_magnitude_rule {
+  static constexpr zero_point zeros = zero_point::none;
+
+  template <grid_policy Grid>
+  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& /*grid*/) const {
+    return {largest_magnitude(block), 0.0F};
   }
 };
 
@@ -127,8 +137,8 @@ struct exact_range_rule {
   }
 };
 
-static_assert(scale_policy<absmax_rule> && scale_policy<signed_max_rule> &&
-              scale_policy<refitted_signed_max_rule>);
+static_assert(scale_policy<absmax_rule> && scale_policy<largest_magnitude_rule> &&
+              scale_policy<signed_max_rule> && scale_policy<refitted_signed_max_rule>);
 static_assert(scale_policy<mean_magnitude_rule> && scale_policy<min_max_rule> &&
               scale_policy<exact_range_rule>);
 static_assert(scale_policy<shared_exponent_rule<exponent_rounding::floor>>);
