@@ -43,6 +43,7 @@ function(qlr_add_room_test room)
   set(target qlr_${room}_test)
   add_executable(${target} ${ARGN})
   target_link_libraries(${target} PRIVATE qlr_test_support qlr_test_main)
+  target_precompile_headers(${target} PRIVATE <support/catch.hpp>) # seconds of every test file
   catch_discover_tests(
     ${target}
     PROPERTIES LABELS ${room} TIMEOUT 1500

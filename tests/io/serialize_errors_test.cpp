@@ -186,8 +186,9 @@ TEST_CASE("load: numbers that are not finite are refused", "[io]") {
     check_refused({}, [&](file_parts& file) { file.put("R", 9, half); }, {"element 9 of R"});
     check_refused({.factors = factor_storage::fp32}, [&](file_parts& file) { file.put("R", 9, value); },
                   {"element 9 of R"});
-    check_refused({.factors = factor_storage::int4}, [&](file_parts& file) { file.put("L.scales", 1, half); },
-                  {"scale 1 of L"});
+    const auto brain = to_bfloat16(value); // scales of quantized factors
+    check_refused({.factors = factor_storage::int4},
+                  [&](file_parts& file) { file.put("L.scales", 1, brain); }, {"scale 1 of L"});
     check_refused({.format = "minmax4"}, [&](file_parts& file) { file.put("Q.zeros", 3, value); },
                   {"scale 3 of Q"});
     check_refused(double_quantized_parts(),

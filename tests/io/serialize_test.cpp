@@ -107,8 +107,8 @@ TEST_CASE("save: any finite scale of the product survives", "[io][property]") {
   }
 }
 
-// A scale below 6e-5 is a subnormal fp16 number with a coarse step: its largest code need not be in use, and
-// quantizing the decoded values again then finds another scale.
+// Scales of factors are bf16, which has no coarse subnormal step at these sizes: with it the largest code
+// need not be in use, and quantizing the decoded values again would find another scale.
 TEST_CASE("save: quantized factors keep their bits however small they are", "[io][property]") {
   for (const factor_storage storage : {factor_storage::int8, factor_storage::int4}) {
     for (const double size : {1e-2, 1e-3, 3e-4, 1e-4, 1e-5, 1e-6, 3e-7, 1e-8, 0.0}) {
