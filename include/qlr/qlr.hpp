@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Everything that needs no CUDA: the decomposer on Eigen, all quantizers, and the readers and writers of files.
+// Everything that needs no CUDA: the decomposer on Eigen, all quantizers, and the readers and writers of
+// files.
 
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/host/decompose.hpp>
