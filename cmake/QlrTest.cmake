@@ -24,6 +24,7 @@ if(Catch2_VERSION VERSION_GREATER_EQUAL 3)
 else()
   add_library(qlr_test_main STATIC support/main.cpp)
   target_link_libraries(qlr_test_main PUBLIC Catch2::Catch2 PRIVATE qlr_build_flags)
+  target_compile_features(qlr_test_main PUBLIC cxx_std_20) # Catch's parts depend on the standard
 endif()
 
 # qlr_test_support: what every test program is linked with

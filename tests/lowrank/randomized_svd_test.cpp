@@ -117,6 +117,17 @@ TEST_CASE("randomized_svd: a warm call follows a matrix that changed a little", 
   CHECK(residual_norm(y, warm) <= 1.001 * tail_norm(jacobi_singular_values(y), 8));
 }
 
+TEST_CASE("randomized_svd: every warm call starts from the subspace of the call before", "[lowrank]") {
+  const std::vector<double> values = spectra(96)[0].values;
+  const matrix<float> x = matrix_of_spectrum(96, 150, values, 6);
+  solver svd({.cold_blocks = 1, .warm_blocks = 1}); // one pass each: accurate only together
+  const double cold = residual_norm(x, svd.solve(backend(), x, 8));
+  double warm = cold;
+  for (int call = 0; call < 8; ++call) warm = residual_norm(x, svd.solve(backend(), x, 8));
+  const double least = tail_norm(values, 8);
+  CHECK(warm - least < 0.3 * (cold - least));
+}
+
 TEST_CASE("randomized_svd: rank plus oversampling beyond the smaller dimension is exact", "[lowrank]") {
   const std::pair<index_t, index_t> shapes[] = {{1, 1}, {1, 12}, {12, 1}, {6, 20}, {20, 6}, {17, 17}};
   for (const auto& [rows, cols] : shapes) {
