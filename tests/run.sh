@@ -35,7 +35,9 @@ while [ $# -gt 0 ]; do
   case $1 in
     --sanitize)
       build=$root/build/test-${2//,/-}
-      configure_flags+=("-DQLR_SANITIZE=$2" -DQLR_BUILD_EXAMPLES=OFF) ;;
+      configure_flags+=("-DQLR_SANITIZE=$2" -DQLR_BUILD_EXAMPLES=OFF)
+      # Hundreds of full SVDs take many minutes there; the same code runs on smaller matrices in other tests.
+      ctest_flags+=(-E "^golden: (loftq equals|lq-lora is never worse)") ;;
     --label) ctest_flags+=(-L "$2") ;;
     --fuzz) fuzz_seconds=$2 ;;
     *) fail_usage "unknown argument $1" ;;

@@ -81,6 +81,42 @@ TEST_CASE("schedule: best beats the alternation without search on realistic weig
   }
 }
 
+namespace {
+
+/// A quantizer that keeps the hints it is given.
+struct recording_quantizer {
+  any_quantizer real = small_groups("nf4", 4);
+  std::vector<std::vector<float>>* column_weights = nullptr;
+
+  [[nodiscard]] std::string name() const { return "recording"; }
+  [[nodiscard]] quantized_layout layout(index_t rows, index_t cols) const { return real.layout(rows, cols); }
+  [[nodiscard]] quantized_matrix quantize(matrix_view<const float> weight, const quantize_hints& hints,
+                                          const executor& run) const {
+    column_weights->emplace_back();
+    if (hints.column_weights != nullptr)
+      column_weights->back().assign(hints.column_weights, hints.column_weights + weight.cols());
+    return real.quantize(weight, hints, run);
+  }
+};
+
+} // namespace
+
+TEST_CASE("schedule: the scale search gets the squared column weights of the metric", "[decompose]") {
+  const matrix<float> w = normal_matrix(6, 8, 13);
+  const metric weights = make_metric({}, {1, 4, 9, 16, 25, 36, 49, 64}, 6, 8);
+  std::vector<std::vector<float>> seen;
+  const any_quantizer quantizer = recording_quantizer{.column_weights = &seen};
+  (void)split(w.view(), quantizer, options_of("best", 2), weights);
+  REQUIRE(seen.size() > 2);
+  CHECK(seen.front().empty()); // Q alone: as the quantizer is configured
+  for (std::size_t i = 1; i < seen.size(); ++i) {
+    CHECK(seen[i] == std::vector<float>{1, 4, 9, 16, 25, 36, 49, 64});
+  }
+  seen.clear();
+  (void)split(w.view(), quantizer, options_of("loftq", 2), weights);
+  CHECK(seen == std::vector<std::vector<float>>(5));
+}
+
 TEST_CASE("schedule: the scale search and the over-relaxation of best each lower the error", "[decompose]") {
   const matrix<float> w = realistic_matrix(128, 192, 4, 8);
   const decompose_options options = options_of("best", 8);
