@@ -1,5 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
+// The functions of support.hpp, for all tests of this room, those about threads included.
 #include <qlr/decompose/decomposer.hpp>
 
 #include <qlr/host/decompose.hpp>
