@@ -51,8 +51,8 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
     if(QLR_HAS_MARCH_NATIVE)
       list(APPEND flags -march=native)
       if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
-        # GCC's own AVX-512 header, inlined into Eigen, sets these off (GCC bug 105593).
-        list(APPEND flags -Wno-maybe-uninitialized -Wno-uninitialized)
+        # GCC's own AVX-512 header, inlined into Eigen, sets these off (GCC bug 105593 and its like).
+        list(APPEND flags -Wno-maybe-uninitialized -Wno-uninitialized -Wno-array-bounds)
       endif()
     endif()
   endif()

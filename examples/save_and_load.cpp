@@ -42,9 +42,9 @@ int main() {
 
     // Mapped: the codes stay in the file; row 5 of Q is decoded from there.
     const qlr::io::decomposition_file mapped(path);
-    std::vector<qlr::code_t> codes(cols);
     std::vector<float> row(cols);
-    qlr::decode_row(mapped.quantized(), 5, codes.data(), row.data());
+    qlr::row_decoder decode(mapped.quantized());
+    decode(5, row.data());
     const qlr::matrix<float> quantized = qlr::dequantize(result.best.quantized);
     for (qlr::index_t j = 0; j < cols; ++j)
       is_same = is_same && row[static_cast<std::size_t>(j)] == quantized(5, j);

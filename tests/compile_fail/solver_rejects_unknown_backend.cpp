@@ -18,8 +18,8 @@ struct complete : storage_only {
   static void copy_rows(const some_matrix&, qlr::index_t, some_matrix&, qlr::index_t) {}
   static void copy_cols(const some_matrix&, some_matrix&) {}
   static void gemm(qlr::transpose, float, const some_matrix&, const some_matrix&, float, some_matrix&) {}
-  static void fill_normal(some_matrix&, qlr::index_t, std::uint64_t) {}
-  static void orthonormalize_rows(some_matrix&) {}
+  static void fill_random(some_matrix&, qlr::index_t, std::uint64_t) {}
+  static float orthonormalize_rows(some_matrix&) { return 0; }
   [[nodiscard]] static qlr::singular_triplets<some_matrix> small_svd(const some_matrix&) { return {}; }
   [[nodiscard]] static qlr::singular_triplets<some_matrix> svd(const some_matrix&, qlr::index_t) {
     return {};

@@ -139,9 +139,9 @@ TEST_CASE("eigen_backend: copies take the rows and columns that both have", "[ho
   CHECK(has_same_bits(same, large));
 }
 
-TEST_CASE("eigen_backend: fill_normal fills the rows asked for and depends on the seed", "[host]") {
+TEST_CASE("eigen_backend: fill_random fills the rows asked for and depends on the seed", "[host]") {
   matrix<float> x(9, 50, 7.0F);
-  backend().fill_normal(x, 4, 1);
+  backend().fill_random(x, 4, 1);
   CHECK(x(3, 49) == 7.0F);
   double sum = 0;
   double squares = 0;
@@ -155,11 +155,11 @@ TEST_CASE("eigen_backend: fill_normal fills the rows asked for and depends on th
   CHECK(std::fabs(sum / 250) < 0.25); // four standard deviations of the mean
   CHECK(is_near(squares / 250, 1.0, 0.36));
   matrix<float> whole(9, 50);
-  backend().fill_normal(whole, 0, 1);
+  backend().fill_random(whole, 0, 1);
   CHECK(whole(5, 5) == x(5, 5));
-  backend().fill_normal(whole, 0, 2);
+  backend().fill_random(whole, 0, 2);
   CHECK(whole(5, 5) != x(5, 5));
-  backend().fill_normal(whole, 9, 3); // nothing left to fill
+  backend().fill_random(whole, 9, 3); // nothing left to fill
   CHECK(whole(5, 5) != x(5, 5));
 }
 
@@ -169,7 +169,10 @@ TEST_CASE("eigen_backend: orthonormalize_rows keeps the span of the rows", "[hos
       CAPTURE(unit, rows, cols);
       const matrix<float> x = normal_matrix(rows, cols, 3, unit);
       matrix<float> basis = x;
-      backend::orthonormalize_rows(basis);
+      const double smallest = static_cast<double>(backend().orthonormalize_rows(basis));
+      const double exact = jacobi_singular_values(x).back();
+      CHECK(smallest <= exact * (1 + 1e-5)); // a lower bound, at most the rows' number below it
+      CHECK(smallest >= 0.99 * exact / static_cast<double>(rows));
       CHECK(orthonormality_error(basis) <= 1e-5);
       for (index_t i = 0; i < rows; ++i) { // the projection of each row is the row
         double left_over = 0;
@@ -191,10 +194,10 @@ TEST_CASE("eigen_backend: orthonormalize_rows keeps the span of the rows", "[hos
 
 TEST_CASE("eigen_backend: orthonormalize_rows turns dependent rows into an orthonormal basis", "[host]") {
   matrix<float> zero(4, 9, 0.0F);
-  backend::orthonormalize_rows(zero);
+  CHECK(backend().orthonormalize_rows(zero) == 0.0F);
   CHECK(orthonormality_error(zero) <= 1e-5);
   matrix<float> equal(4, 9, 1.0F);
-  backend::orthonormalize_rows(equal);
+  CHECK(backend().orthonormalize_rows(equal) == 0.0F);
   CHECK(orthonormality_error(equal) <= 1e-5);
 }
 
@@ -203,7 +206,7 @@ TEST_CASE("eigen_backend: small_svd gives all triplets of a short matrix", "[hos
     for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {4, 4}, {6, 50}}) {
       CAPTURE(unit, rows, cols);
       const matrix<float> x = normal_matrix(rows, cols, 11, unit);
-      const auto found = backend::small_svd(x);
+      const auto found = backend().small_svd(x);
       const std::vector<double> expected = jacobi_singular_values(x);
       REQUIRE(found.left.rows() == rows);
       REQUIRE(found.left.cols() == rows);
@@ -360,7 +363,7 @@ TEST_CASE("eigen_backend: all operations give the same bits on 1, 2 and 3 thread
     matrix<float> out(rows, cols);
     work.gemm(transpose::yes, 1.0F, w, normal_matrix(cols, cols, 64), 0.0F, results.emplace_back(rows, cols));
     work.gemm(transpose::no, 1.0F, left, w, 0.0F, results.emplace_back(5, cols));
-    work.fill_normal(results.emplace_back(rows, cols), 0, 9);
+    work.fill_random(results.emplace_back(rows, cols), 0, 9);
     work.subtract_product(w.view(), left, right, results.emplace_back(rows, cols));
     work.subtract_quantized(w.view(), q, results.emplace_back(rows, cols));
     work.extrapolate(q, 1.25F, results.emplace_back(w));

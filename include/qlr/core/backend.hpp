@@ -25,16 +25,17 @@ struct singular_triplets {
 ///
 /// Matrices are row-major (rows, cols). Tall factors are kept transposed, one vector per row, so that vectors
 /// are contiguous: L (m,r) is handled as (r,m).
-///   allocate(rows, cols)             uninitialised matrix
-///   copy(in, out)                    out = in, shapes agree
-///   copy_rows(in, i, out, o)         rows o, o + 1 ... of out = rows i, i + 1 ... of in, as many as both
-///   have copy_cols(in, out)               the first columns of out = those of in, as many as both have
-///   gemm(ta, tb, alpha, a, b, beta, out)   out = alpha op(a) op(b) + beta out; beta = 0 ignores what out
-///   holds fill_normal(out, first_row, seed)      rows from first_row on get standard normal elements
-///   orthonormalize_rows(x)           thin QR: replaces the rows of x (q,n), q <= n, by an orthonormal basis
-///   small_svd(x)                     all q triplets of x (q,n), q <= n, q small
-///   svd(x, rank)                     the `rank` leading triplets by a full decomposition
-///   scale_rows(x, values, power)     row i of x times values(0,i)^power
+/// - allocate(rows, cols): uninitialised matrix
+/// - copy(in, out): out = in, shapes agree
+/// - copy_rows(in, i, out, o): rows o, o + 1 ... of out = rows i, i + 1 ... of in, as many as both have
+/// - copy_cols(in, out): the first columns of out = those of in, as many as both have
+/// - gemm(tb, alpha, a, b, beta, out): out = alpha a op(b) + beta out; beta = 0 ignores what out holds
+/// - fill_random(out, first_row, seed): rows from first_row on get independent elements of mean 0, variance 1
+/// - orthonormalize_rows(x): replaces the rows of x (q,n), q <= n, by an orthonormal basis of their span;
+///   returns a lower bound of the smallest singular value x had, 0 where it is not known
+/// - small_svd(x): all q triplets of x (q,n), q <= n, q small
+/// - svd(x, rank): the `rank` leading triplets by a full decomposition
+/// - scale_rows(x, values, power): row i of x times values(0,i)^power
 template <class Backend>
 concept backend_policy = requires(const Backend backend, typename Backend::matrix_type& out,
                                   const typename Backend::matrix_type& in, float number, index_t size,
@@ -44,8 +45,8 @@ concept backend_policy = requires(const Backend backend, typename Backend::matri
   backend.copy_rows(in, size, out, size);
   backend.copy_cols(in, out);
   backend.gemm(transpose::yes, number, in, in, number, out);
-  backend.fill_normal(out, size, seed);
-  backend.orthonormalize_rows(out);
+  backend.fill_random(out, size, seed);
+  { backend.orthonormalize_rows(out) } -> std::same_as<float>;
   { backend.small_svd(in) } -> std::same_as<singular_triplets<typename Backend::matrix_type>>;
   { backend.svd(in, size) } -> std::same_as<singular_triplets<typename Backend::matrix_type>>;
   backend.scale_rows(out, in, number);

@@ -49,4 +49,9 @@ namespace qlr {
   return radius * std::cos(6.283185307179586 * to_unit_interval(words[1]));
 }
 
+/// A random word as a number that is uniform in (-sqrt(3), sqrt(3)): mean 0, variance 1.
+[[nodiscard]] QLR_HOST_DEVICE constexpr float to_unit_variance(std::uint32_t word) {
+  return static_cast<float>(3.4641016151377544 * (to_unit_interval(word) - 0.5));
+}
+
 } // namespace qlr

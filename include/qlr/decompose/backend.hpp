@@ -13,15 +13,16 @@ namespace qlr {
 
 /// backend_policy plus the steps of the decomposer; X (m,n) is the one work matrix, L is kept as left (r,m).
 ///
-///   subtract_product(W, left, right, X)   X = W - L R
-///   subtract_quantized(W, Q, X)           X = W - Q
-///   extrapolate(Q, factor, X)             X = Q + factor (X - Q)
-///   apply_metric(metric, X)               X = D X S
-///   scale_cols(x, weights, invert)        columns of x times (or divided by) weights; empty weights do
-///   nothing weight_energies(W, metric)            squared norms of W residual_energies(X, Q, metric) squared
-///   norms of X - Q quantize(quantizer, X, hints)         codes and scales of X store_factor(factor, storage)
-///   replaces a factor by what its storage decodes to to_host(matrix)                       moves or copies a
-///   small matrix to host memory
+/// - subtract_product(W, left, right, X): X = W - L R
+/// - subtract_quantized(W, Q, X): X = W - Q
+/// - extrapolate(Q, factor, X): X = Q + factor (X - Q)
+/// - apply_metric(metric, X): X = D X S
+/// - scale_cols(x, weights, invert): columns of x times (or divided by) weights; empty weights do nothing
+/// - weight_energies(W, metric): squared norms of W
+/// - residual_energies(X, Q, metric): squared norms of X - Q
+/// - quantize(quantizer, X, hints): codes and scales of X
+/// - store_factor(factor, storage): replaces a factor by what its storage decodes to
+/// - to_host(matrix): moves or copies a small matrix to host memory
 template <class Backend>
 concept decompose_backend_policy = backend_policy<Backend> &&
     requires(const Backend backend, matrix_view<const float> weight, typename Backend::matrix_type& x,

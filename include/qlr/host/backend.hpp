@@ -8,12 +8,12 @@
 #include <qlr/decompose/backend.hpp>
 #include <qlr/host/eigen_maps.hpp>
 #include <qlr/host/exact_svd.hpp>
+#include <qlr/host/small_svd.hpp>
 #include <qlr/quant/dequantize.hpp>
 #include <qlr/quant/formats.hpp>
 
-#include <Eigen/QR>
-
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
@@ -53,8 +53,9 @@ public:
 
   void gemm(transpose tb, float alpha, const matrix<float>& a, const matrix<float>& b, float beta,
             matrix<float>& out) const {
-    // Columns per task: a piece of b and of out stays in the second-level cache.
-    for_each_range(run_, out.cols(), 128, [&](index_t begin, index_t end) {
+    // Columns per task: a multiple of the rows of Eigen's register tiles (48 with AVX-512, 24 with AVX), so
+    // that none is cut, and few enough to stay in the second-level cache.
+    for_each_range(run_, out.cols(), 144, [&](index_t begin, index_t end) {
       auto target = map(out).middleCols(begin, end - begin);
       if (beta == 0.0F) {
         target.setZero();
@@ -69,36 +70,36 @@ public:
     });
   }
 
-  void fill_normal(matrix<float>& out, index_t first_row, std::uint64_t seed) const {
+  void fill_random(matrix<float>& out, index_t first_row, std::uint64_t seed) const {
     for_each_range(run_, out.rows() - std::min(first_row, out.rows()), 4, [&](index_t begin, index_t end) {
-      for (index_t i = (first_row + begin) * out.cols(); i < (first_row + end) * out.cols(); ++i) {
-        out.data()[i] = static_cast<float>(normal_at(seed, i));
+      const index_t first = (first_row + begin) * out.cols();
+      std::array<std::uint32_t, 4> words{}; // element i is word i mod 4 of counter i / 4
+      for (index_t i = first; i < (first_row + end) * out.cols(); ++i) {
+        if (i == first || i % 4 == 0) words = philox(seed, static_cast<std::uint64_t>(i / 4));
+        out.data()[i] = to_unit_variance(words[static_cast<std::size_t>(i % 4)]);
       }
     });
   }
 
-  static void orthonormalize_rows(matrix<float>& x) {
-    auto vectors = map_transposed(x); // (n,q)
-    vectors *= std::ldexp(1.0F, detail::unit_exponent(x));
-    const Eigen::HouseholderQR<Eigen::MatrixXf> qr(vectors);
-    vectors = qr.householderQ() * Eigen::MatrixXf::Identity(vectors.rows(), vectors.cols());
+  float orthonormalize_rows(matrix<float>& x) const {
+    const int exponent = detail::unit_exponent(x);
+    map(x) *= std::ldexp(1.0F, exponent);
+    return std::ldexp(detail::thin_qr(x, run_).smallest, -exponent);
   }
 
-  /// x = R^T Q^T from the thin QR of its transpose; the SVD of the small R in double gives the triplets.
-  [[nodiscard]] static singular_triplets<matrix<float>> small_svd(const matrix<float>& x) {
-    const index_t q = x.rows();
+  [[nodiscard]] singular_triplets<matrix<float>> small_svd(const matrix<float>& x) const {
     const int exponent = detail::unit_exponent(x);
-    const Eigen::HouseholderQR<Eigen::MatrixXf> qr(map_transposed(x) * std::ldexp(1.0F, exponent));
-    matrix<float> transposed_r(q, q);
-    map(transposed_r) =
-        qr.matrixQR().topRows(q).template triangularView<Eigen::Upper>().toDenseMatrix().transpose();
-    singular_triplets<matrix<float>> small = exact_svd(transposed_r, q);
-    map(small.values) *= std::ldexp(1.0F, -exponent);
-    Eigen::MatrixXf padded = Eigen::MatrixXf::Zero(x.cols(), q);
-    padded.topRows(q) = map_transposed(small.right);
-    small.right = matrix<float>(q, x.cols());
-    map_transposed(small.right) = qr.householderQ() * padded;
-    return small;
+    matrix<float> basis(x); // (q,n)
+    map(basis) *= std::ldexp(1.0F, exponent);
+    detail::square_svd core = detail::svd_of_square(detail::thin_qr(basis, run_).triangle);
+    singular_triplets<matrix<float>> result{matrix<float>(x.rows(), x.rows()), matrix<float>(1, x.rows()),
+                                            matrix<float>(x.rows(), x.cols())};
+    map(result.left) = core.left.template cast<float>();
+    map(result.values) = (core.values.transpose() * std::ldexp(1.0, -exponent)).template cast<float>();
+    matrix<float> rotation(x.rows(), x.rows());
+    map(rotation) = core.right.template cast<float>();
+    gemm(transpose::no, 1.0F, rotation, basis, 0.0F, result.right); // (q,q) (q,n)
+    return result;
   }
 
   [[nodiscard]] static singular_triplets<matrix<float>> svd(const matrix<float>& x, index_t rank) {

@@ -5,6 +5,7 @@
 #include <qlr/core/backend.hpp>
 #include <qlr/core/status.hpp>
 #include <qlr/host/eigen_maps.hpp>
+#include <qlr/host/small_svd.hpp>
 
 #if defined(QLR_USE_LAPACKE)
 #include <lapacke.h>
@@ -29,13 +30,6 @@ namespace qlr::host {
 }
 
 namespace detail {
-
-/// The exponent e for which 2^e x is of order one, so that squares of its elements neither overflow nor
-/// vanish.
-inline int unit_exponent(const matrix<float>& x) {
-  const float largest = x.size() == 0 ? 0.0F : map(x).cwiseAbs().maxCoeff();
-  return largest > 0 ? std::clamp(-floor_log2(largest), -126, 126) : 0;
-}
 
 #if defined(QLR_USE_LAPACKE)
 

@@ -60,7 +60,7 @@ public:
       append_orthonormal(backend, next, left, block * q);
       backend.gemm(transpose::no, 1.0F, next, x, 0.0F, start); // (q,m) (m,n)
       backend.copy_rows(start, 0, right, block * q);
-      if (block + 1 < blocks) backend.orthonormalize_rows(start);
+      if (block + 1 < blocks) (void)backend.orthonormalize_rows(start);
     }
     return extract(backend, left, right, rank, q);
   }
@@ -70,26 +70,31 @@ private:
     matrix_type start = backend.allocate(q, n);
     const index_t known = is_warm ? std::min(q, basis_->rows()) : 0;
     if (is_warm) backend.copy_rows(*basis_, 0, start, 0);
-    backend.fill_normal(start, known, options_.seed);
+    backend.fill_random(start, known, options_.seed);
     return start;
   }
 
   /// Makes the rows of next orthonormal, also to the first `count` rows of basis, and appends them there.
   void append_orthonormal(const Backend& backend, matrix_type& next, matrix_type& basis,
                           index_t count) const {
-    backend.orthonormalize_rows(next);
+    (void)backend.orthonormalize_rows(next);
     if (count > 0) {
-      add_noise(backend, next, count);
       matrix_type known = backend.allocate(count, basis.cols());
       backend.copy_rows(basis, 0, known, 0);
-      matrix_type overlap = backend.allocate(next.rows(), count);
-      for (int pass = 0; pass < 2; ++pass) { // once leaves what cancellation lost, twice is enough
-        backend.gemm(transpose::yes, 1.0F, next, known, 0.0F, overlap);
-        backend.gemm(transpose::no, -1.0F, overlap, known, 1.0F, next);
-        backend.orthonormalize_rows(next);
+      if (project_out(backend, known, next) < 0.02F) { // more than five bits were lost to cancellation
+        add_noise(backend, next, count);
+        for (int pass = 0; pass < 2; ++pass) (void)project_out(backend, known, next); // twice is enough
       }
     }
     backend.copy_rows(next, 0, basis, count);
+  }
+
+  /// Makes orthonormal rows orthogonal to those of known; returns a lower bound of the length that was left.
+  static float project_out(const Backend& backend, const matrix_type& known, matrix_type& next) {
+    matrix_type overlap = backend.allocate(next.rows(), known.rows());
+    backend.gemm(transpose::yes, 1.0F, next, known, 0.0F, overlap);
+    backend.gemm(transpose::no, -1.0F, overlap, known, 1.0F, next);
+    return backend.orthonormalize_rows(next);
   }
 
   /// Gives orthonormal rows that the basis holds already, as those of a rank-deficient matrix are, a
@@ -99,8 +104,8 @@ private:
     matrix_type mixing = backend.allocate(next.rows(), next.rows());
     matrix_type noise = backend.allocate(next.rows(), next.cols());
     const std::uint64_t seed = options_.seed + 2 * static_cast<std::uint64_t>(block);
-    backend.fill_normal(mixing, 0, seed + 1);
-    backend.fill_normal(noise, 0, seed + 2);
+    backend.fill_random(mixing, 0, seed + 1);
+    backend.fill_random(noise, 0, seed + 2);
     backend.gemm(transpose::no, 0x1p-20F, mixing, noise, 1.0F, next); // (q,q) (q,m)
   }
 
