@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <vector>
 
@@ -52,8 +53,11 @@ inline void multiply_left(const Eigen::MatrixXf& factor, matrix<float>& x, const
   });
 }
 
+// Templates, so that Eigen's factorizations are compiled only where they are called.
+
 /// Householder QR, for any x; see thin_qr.
-inline Eigen::MatrixXd householder_qr(matrix<float>& x) {
+template <std::same_as<float> Scalar>
+Eigen::MatrixXd householder_qr(matrix<Scalar>& x) {
   auto vectors = map_transposed(x); // (n,q)
   const Eigen::HouseholderQR<Eigen::MatrixXf> qr(vectors);
   vectors = qr.householderQ() * Eigen::MatrixXf::Identity(vectors.rows(), vectors.cols());
@@ -78,7 +82,8 @@ struct row_basis {
 /// matrix products and use all cores, the latter are bound by memory.
 /// @pre elements of order one (unit_exponent)
 /// @see Yamamoto et al., Roundoff error analysis of the CholeskyQR2 algorithm, ETNA 44 (2015)
-inline row_basis thin_qr(matrix<float>& x, const executor& run) {
+template <std::same_as<float> Scalar>
+row_basis thin_qr(matrix<Scalar>& x, const executor& run) {
   const index_t q = x.rows();
   constexpr int most_passes = 3;
   constexpr double dependent = 1e6; // beyond, the Gram matrix has no correct digit in its smallest direction
@@ -112,7 +117,8 @@ struct square_svd {
 /// The eigenvectors U of T T^T make the rows of U^T T orthogonal but for the rounding of its square; a QR of
 /// those rows, nearly diagonal, gives right vectors that are orthonormal also where singular values vanish.
 /// Eigenvalues in double leave more digits of the values than the float matrix behind T has.
-inline square_svd svd_of_square(const Eigen::MatrixXd& t) {
+template <std::same_as<double> Scalar>
+square_svd svd_of_square(const Eigen::MatrixX<Scalar>& t) {
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(t * t.transpose());
   square_svd result;
   result.left = eigen.eigenvectors().rowwise().reverse().transpose();
