@@ -17,13 +17,13 @@ include(Catch)
 
 set(QLR_TEST_DATA_DIR "${PROJECT_SOURCE_DIR}/../shared" CACHE PATH "Reference data; tests without theirs are skipped")
 
-# qlr_test_main: Catch2's main function, compiled once
+# qlr_test_main: Catch2's main function, compiled once and without our flags, as nothing checks Catch itself
 if(Catch2_VERSION VERSION_GREATER_EQUAL 3)
   add_library(qlr_test_main INTERFACE)
   target_link_libraries(qlr_test_main INTERFACE Catch2::Catch2WithMain)
 else()
   add_library(qlr_test_main STATIC support/main.cpp)
-  target_link_libraries(qlr_test_main PUBLIC Catch2::Catch2 PRIVATE qlr_build_flags)
+  target_link_libraries(qlr_test_main PUBLIC Catch2::Catch2)
   target_compile_features(qlr_test_main PUBLIC cxx_std_20) # Catch's parts depend on the standard
 endif()
 
@@ -35,6 +35,10 @@ target_compile_definitions(
   qlr_test_support INTERFACE QLR_TEST_DATA_DIR="${QLR_TEST_DATA_DIR}"
                              QLR_TEST_CORPUS_DIR="${PROJECT_SOURCE_DIR}/tests/fuzz/corpus")
 
+# qlr_test_instances: what takes long to compile and several test programs need
+add_library(qlr_test_instances STATIC support/decompose.cpp support/exact_svd.cpp support/small_svd.cpp)
+target_link_libraries(qlr_test_instances PRIVATE qlr_test_support)
+
 # A test that lacks its data prints "SKIPPED: reason" and returns; one that also failed a check is not skipped.
 set(QLR_SKIP_REGEX "SKIPPED:.*(All tests passed|assertions: - none -)")
 
@@ -43,7 +47,7 @@ set(QLR_SKIP_REGEX "SKIPPED:.*(All tests passed|assertions: - none -)")
 function(qlr_add_room_test room)
   set(target qlr_${room}_test)
   add_executable(${target} ${ARGN})
-  target_link_libraries(${target} PRIVATE qlr_test_support qlr_test_main)
+  target_link_libraries(${target} PRIVATE qlr_test_support qlr_test_instances qlr_test_main)
   target_precompile_headers(${target} PRIVATE <support/catch.hpp>) # seconds of every test file
   catch_discover_tests(
     ${target}

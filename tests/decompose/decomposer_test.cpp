@@ -3,10 +3,9 @@
 // The functions of support.hpp, for all tests of this room, those about threads included.
 #include <qlr/decompose/decomposer.hpp>
 
-#include <qlr/host/decompose.hpp>
-
 #include <decompose/support.hpp>
 #include <support/catch.hpp>
+#include <support/decompose.hpp>
 
 #include <cstdint>
 #include <string>

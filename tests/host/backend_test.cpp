@@ -8,6 +8,7 @@
 #include <support/catch.hpp>
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
+#include <support/small_svd.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -3,6 +3,7 @@
 #include <qlr/host/decompose.hpp>
 
 #include <support/catch.hpp>
+#include <support/decompose.hpp>
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
 

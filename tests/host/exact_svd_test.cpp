@@ -4,6 +4,7 @@
 
 #include <host/jacobi_svd.hpp>
 #include <support/catch.hpp>
+#include <support/exact_svd.hpp>
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
 

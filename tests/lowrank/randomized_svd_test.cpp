@@ -8,8 +8,10 @@
 
 #include <host/jacobi_svd.hpp>
 #include <support/catch.hpp>
+#include <support/exact_svd.hpp>
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
+#include <support/small_svd.hpp>
 
 #include <algorithm>
 #include <cmath>
