@@ -41,5 +41,14 @@
 #define QLR_UNROLL
 #endif
 
+// Inlined whatever the optimiser thinks of its size; the second form is for lambdas.
+#if defined(_MSC_VER) && !defined(__clang__)
+#define QLR_ALWAYS_INLINE __forceinline
+#define QLR_LAMBDA_INLINE
+#else
+#define QLR_ALWAYS_INLINE [[gnu::always_inline]] inline
+#define QLR_LAMBDA_INLINE __attribute__((always_inline))
+#endif
+
 static_assert(std::endian::native == std::endian::little,
               "qlr stores codes and files little-endian and needs a little-endian machine");

@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Everything that needs no CUDA: the decomposer on Eigen, all quantizers, and the readers and writers of
-// files.
+// Everything that needs no CUDA: the decomposer on Eigen, all quantizers, the fused product, and the readers
+// and writers of files.
 
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/host/decompose.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
+#include <qlr/matmul.hpp>
 #include <qlr/version.hpp>

@@ -211,4 +211,16 @@ inline void unpack_codes(code_order order, const std::uint8_t* bytes, index_t co
   }
 }
 
+/// Packs a row in any order.
+inline void pack_codes(code_order order, const code_t* codes, index_t count, int bits, std::uint8_t* bytes) {
+  switch (order) {
+  case code_order::lsb_first:
+    return lsb_first_packing::pack(codes, count, bits, bytes);
+  case code_order::msb_first:
+    return msb_first_packing::pack(codes, count, bits, bytes);
+  case code_order::split_half:
+    return split_half_packing::pack(codes, count, bits, bytes);
+  }
+}
+
 } // namespace qlr

@@ -1,0 +1,110 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/matmul/packed_weights.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <vector>
+
+namespace qlr {
+
+/// Rearranges Q + s L R for the kernels of an instruction set; nothing is rounded.
+///
+/// @param q      Q (m,n) in any format and grouping
+/// @param left   L (m,r);  @param right  R (r,n); both empty for no low-rank part
+/// @param scale  s
+/// @param set    default: the fastest of this machine, or what the environment variable QLR_ISA names
+/// @throws qlr::error invalid_argument: Q is empty
+/// @throws qlr::error shape_mismatch, non_finite: see prepack_factors
+/// @throws qlr::error unsupported: this machine lacks the instruction set
+/// @memory see packed_weights
+/// @complexity O(m n)
+[[nodiscard]] inline packed_weights prepack(const quantized_matrix_view& q, matrix_view<const float> left,
+                                            matrix_view<const float> right, float scale, isa set) {
+  require(q.rows() > 0 && q.cols() > 0, status_code::invalid_argument, "Q is ", q.rows(), " x ", q.cols(),
+          ", it must not be empty");
+  using namespace matmul_detail;
+  packed_weights out;
+  out.low_rank_ = prepack_factors(left, right, scale, q.layout, set);
+  out.set_ = set;
+  out.layout_ = q.layout;
+  out.shape_ = make_geometry(q.layout);
+  const geometry& shape = out.shape_;
+  out.levels_.assign(q.levels, q.levels + (index_t{1} << q.layout.bits));
+  out.tables_ = std::make_unique<level_tables>(make_tables(q.levels, q.layout.bits, shape.code_bits));
+
+  const index_t panel = panel_rows(lanes_of(set));
+  const index_t padded_rows = out.num_panels() * panel;
+  out.codes_ = aligned_bytes(4 * padded_rows * shape.num_blocks() * shape.words_per_block());
+  std::vector<code_t> codes(static_cast<std::size_t>(q.cols()));
+  for (index_t i = 0; i < q.rows(); ++i) {
+    unpack_codes(q.layout.order, q.codes + i * q.layout.row_bytes(), q.cols(), q.layout.bits, codes.data());
+    out.for_each_code(i, [&](index_t col, index_t word, int shift) {
+      const std::uint32_t code = codes[static_cast<std::size_t>(col)];
+      const std::uint32_t value = out.load_word(word) | (code << shift);
+      std::memcpy(out.codes_.data() + 4 * word, &value, sizeof value);
+    });
+  }
+
+  const index_t num_scales = q.layout.num_scales();
+  const auto scale_at = [&](index_t i) { return q.block(i).scale; };
+  const auto zero_at = [&](index_t i) { return q.block(i).zero; };
+  const bool has_zeros = q.layout.zeros != zero_point::none;
+  out.scales_ = packed_numbers(narrowest_type(num_scales, scale_at), padded_rows * shape.num_groups());
+  if (has_zeros) {
+    out.zeros_ = packed_numbers(narrowest_type(num_scales, zero_at), padded_rows * shape.num_groups());
+  }
+  for (index_t i = 0; i < q.rows(); ++i) {
+    for (index_t g = 0; g < shape.num_groups(); ++g) {
+      const index_t target = (i / panel * shape.num_groups() + g) * panel + i % panel;
+      const block_scale block = q.block(q.layout.scale_index(i, g));
+      out.scales_.set(target, block.scale);
+      if (has_zeros) out.zeros_.set(target, block.zero);
+    }
+  }
+  const auto copy = [](const std::uint8_t* bytes, index_t count) {
+    return count == 0 ? std::vector<std::uint8_t>() : std::vector<std::uint8_t>(bytes, bytes + count);
+  };
+  out.original_scales_ = {
+      q.layout.scales, q.scales.count, copy(q.scales.codes, scale_code_bytes(q.layout.scales, num_scales)),
+      copy(q.scales.supers, scale_super_bytes(q.layout.scales, num_scales)), q.scales.base};
+  out.original_zeros_ = copy(q.zeros, q.layout.zero_bytes());
+  return out;
+}
+
+/// @copydoc prepack
+[[nodiscard]] inline packed_weights prepack(const quantized_matrix_view& q, matrix_view<const float> left,
+                                            matrix_view<const float> right, float scale = 1.0F) {
+  return prepack(q, left, right, scale, default_isa());
+}
+
+/// Packs a quantized matrix without a low-rank part.
+[[nodiscard]] inline packed_weights prepack(const quantized_matrix_view& q, isa set) {
+  return prepack(q, {nullptr, q.rows(), 0}, {nullptr, 0, q.cols()}, 1.0F, set);
+}
+
+/// Packs a decomposition, or an open decomposition file: whatever has quantized, left, right and scale.
+template <class Decomposition>
+  requires requires(const Decomposition& parts) {
+    parts.quantized.view();
+    parts.left.view();
+    parts.right.view();
+    parts.scale;
+  }
+[[nodiscard]] packed_weights prepack(const Decomposition& parts, isa set) {
+  return prepack(parts.quantized.view(), parts.left.view(), parts.right.view(), parts.scale, set);
+}
+
+/// @copydoc prepack
+template <class Decomposition>
+  requires requires(const Decomposition& parts, isa set) {
+    prepack(parts, set);
+  }
+[[nodiscard]] packed_weights prepack(const Decomposition& parts) {
+  return prepack(parts, default_isa());
+}
+
+} // namespace qlr
