@@ -6,6 +6,7 @@
 
 #include <support/catch.hpp>
 #include <support/generators.hpp>
+#include <support/matmul.hpp>
 #include <support/oracles.hpp>
 
 #include <algorithm>
