@@ -117,8 +117,12 @@ public:
     }
     wake_.notify_all();
     help(current);
+    {
+      const std::lock_guard lock(mutex_);
+      current_ = nullptr; // a worker that wakes late finds nothing to do
+    }
+    wait_awake([&] { return current.num_helpers == 0; });
     std::unique_lock lock(mutex_);
-    current_ = nullptr; // a worker that wakes late finds nothing to do
     idle_.wait(lock, [&] { return current.num_helpers == 0; });
     if (current.failure) std::rethrow_exception(current.failure);
   }
@@ -128,9 +132,9 @@ private:
     task_ref task;
     index_t num_tasks;
     std::atomic<index_t> next{0};
-    int num_helpers = 0;        // guarded by mutex_
-    std::exception_ptr failure; // guarded by mutex_
-    index_t failed_index = 0;   // guarded by mutex_
+    std::atomic<int> num_helpers{0}; // changes only under mutex_
+    std::exception_ptr failure;      // guarded by mutex_
+    index_t failed_index = 0;        // guarded by mutex_
     job(task_ref t, index_t n) : task(t), num_tasks(n) {}
   };
 
@@ -149,6 +153,13 @@ private:
       if (pool != nullptr) pool->stop();
     }
   };
+
+  /// Waits some tens of microseconds for what usually happens soon: a sleeping thread takes longer to wake.
+  template <class Condition>
+  static void wait_awake(Condition&& condition) {
+    constexpr int attempts = 100;
+    for (int i = 0; i < attempts && !condition(); ++i) std::this_thread::yield();
+  }
 
   static bool& is_inside_task() {
     thread_local bool inside = false;
@@ -179,8 +190,9 @@ private:
 
   void work() {
     std::uint64_t seen = 0;
-    std::unique_lock lock(mutex_);
     for (;;) {
+      wait_awake([&] { return stopping_ || generation_ != seen; });
+      std::unique_lock lock(mutex_);
       wake_.wait(lock, [&] { return stopping_ || (current_ != nullptr && generation_ != seen); });
       if (stopping_) return;
       seen = generation_;
@@ -199,8 +211,8 @@ private:
   std::condition_variable wake_;
   std::condition_variable idle_;
   job* current_ = nullptr;
-  std::uint64_t generation_ = 0;
-  bool stopping_ = false;
+  std::atomic<std::uint64_t> generation_{0}; // changes only under mutex_, as does stopping_
+  std::atomic<bool> stopping_{false};
 };
 
 } // namespace qlr
