@@ -66,8 +66,7 @@ inline constexpr matrix_kind all_matrix_kinds[] = {matrix_kind::gaussian, matrix
 
 /// A matrix of the given kind.
 [[nodiscard]] inline matrix<float> make_matrix(matrix_kind kind, index_t rows, index_t cols,
-                                               const executor& run = {}) {
-  constexpr std::uint64_t seed = 2026;
+                                               const executor& run = {}, std::uint64_t seed = 2026) {
   return kind == matrix_kind::gaussian ? make_gaussian(rows, cols, seed, run)
                                        : make_weight_like(rows, cols, seed, run);
 }

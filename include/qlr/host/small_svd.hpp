@@ -25,7 +25,8 @@ inline int unit_exponent(const matrix<float>& x) {
 }
 
 /// X X^T of x (q,n) in double, lower triangle: (q,q). The columns are cut into pieces that depend on n only.
-inline Eigen::MatrixXd gram(const matrix<float>& x, const executor& run) {
+template <std::same_as<float> Scalar>
+Eigen::MatrixXd gram(const matrix<Scalar>& x, const executor& run) {
   constexpr index_t panel = 256; // columns converted at a time; a panel stays in the second-level cache
   constexpr index_t most_pieces = 16;
   const index_t panels = (x.cols() + panel - 1) / panel;
@@ -46,7 +47,8 @@ inline Eigen::MatrixXd gram(const matrix<float>& x, const executor& run) {
 }
 
 /// x = factor * x, factor (q,q), x (q,n).
-inline void multiply_left(const Eigen::MatrixXf& factor, matrix<float>& x, const executor& run) {
+template <std::same_as<float> Scalar>
+void multiply_left(const Eigen::MatrixXf& factor, matrix<Scalar>& x, const executor& run) {
   for_each_range(run, x.cols(), 256, [&](index_t begin, index_t end) {
     auto columns = map(x).middleCols(begin, end - begin);
     columns = (factor * columns).eval();

@@ -82,7 +82,7 @@ public:
   matmul_call(const packed_weights& w, matrix_view<const T> x, matrix_view<T> y,
               const matmul_options& options, matmul_workspace& workspace)
       : weights_(w), view_(w.view()), x_(x), y_(y), options_(options),
-        kernels_(matmul_detail::kernels_of(w.instruction_set())) {
+        kernels_(matmul_detail::kernels_of<float>(w.instruction_set())) {
     check_operands();
     const index_t adapter_rank = check_adapters();
     require(workspace.fits(w, x.rows(), options.mode, adapter_rank), status_code::invalid_argument,

@@ -6,6 +6,7 @@
 #include <qlr/matmul/isa.hpp>
 
 #include <cmath>
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <type_traits>
@@ -90,18 +91,19 @@ QLR_DETAIL_TARGET_END
 #endif
 
 /// The kernels of a set; those of the scalar one where this build has none.
-[[nodiscard]] inline kernel_table kernels_of(isa set) {
+template <std::same_as<float> Sum>
+[[nodiscard]] kernel_table kernels_of(isa set) {
   switch (set) {
 #if QLR_HAS_X86_KERNELS
   case isa::avx2:
-    return avx2::make_kernels();
+    return avx2::make_kernels<Sum>();
   case isa::avx512:
-    return avx512::make_kernels();
+    return avx512::make_kernels<Sum>();
   case isa::avx512_vnni:
-    return avx512_vnni::make_kernels();
+    return avx512_vnni::make_kernels<Sum>();
 #endif
   default:
-    return scalar::make_kernels();
+    return scalar::make_kernels<Sum>();
   }
 }
 

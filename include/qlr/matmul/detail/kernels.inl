@@ -262,9 +262,12 @@ void multiply_panel(const packed_view& w, const packed_activations& x, index_t p
   }
 }
 
+// The functions of the table are templates so that they are compiled only where products are called.
+
 /// The kernel of a precision and a width of codes.
-inline void multiply(const packed_view& w, const packed_activations& x, index_t panel, index_t first,
-                     index_t count, float* sums) {
+template <std::same_as<float> Sum>
+void multiply(const packed_view& w, const packed_activations& x, index_t panel, index_t first, index_t count,
+              Sum* sums) {
   const int bits = w.shape.code_bits;
   if (x.bytes != nullptr) {
     if (bits == 2) return multiply_panel<byte_op<2>>(w, x, panel, first, count, sums);
@@ -317,8 +320,9 @@ QLR_DETAIL_INLINE void project_tokens(const factor_view& f, const geometry& shap
   }
 }
 
-inline void project(const factor_view& f, const geometry& shape, const packed_activations& x, index_t vector,
-                    index_t first, index_t count, float* v, index_t v_stride) {
+template <std::same_as<float> Sum>
+void project(const factor_view& f, const geometry& shape, const packed_activations& x, index_t vector,
+             index_t first, index_t count, Sum* v, index_t v_stride) {
   for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
     project_tokens<tokens()>(f, shape, x, vector, first + run, v, v_stride);
   });
@@ -351,13 +355,15 @@ QLR_DETAIL_INLINE void add_tokens(const factor_view& f, index_t panel, const flo
   }
 }
 
-inline void add_low_rank(const factor_view& f, index_t panel, const float* v, index_t v_stride, index_t count,
-                         float* sums) {
+template <std::same_as<float> Sum>
+void add_low_rank(const factor_view& f, index_t panel, const float* v, index_t v_stride, index_t count,
+                  Sum* sums) {
   for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
     add_tokens<tokens()>(f, panel, v + run * v_stride, v_stride, sums + run * panel_rows(lanes));
   });
 }
 
-inline kernel_table make_kernels() {
-  return {lanes, &multiply, &project, &add_low_rank};
+template <std::same_as<float> Sum>
+kernel_table make_kernels() {
+  return {lanes, &multiply<Sum>, &project<Sum>, &add_low_rank<Sum>};
 }
