@@ -18,23 +18,12 @@ namespace {
 constexpr std::uint8_t guard = 0xA5;
 constexpr int num_guards = 4;
 
-void pack(code_order order, const code_t* codes, index_t count, int bits, std::uint8_t* bytes) {
-  switch (order) {
-  case code_order::lsb_first:
-    return lsb_first_packing::pack(codes, count, bits, bytes);
-  case code_order::msb_first:
-    return msb_first_packing::pack(codes, count, bits, bytes);
-  case code_order::split_half:
-    return split_half_packing::pack(codes, count, bits, bytes);
-  }
-}
-
 /// The packed bytes of a row; checks that nothing but them is written.
 std::vector<std::uint8_t> packed(code_order order, const std::vector<code_t>& codes, int bits) {
   const auto count = static_cast<index_t>(codes.size());
   const auto num_bytes = static_cast<std::size_t>(packed_bytes(count, bits));
   std::vector<std::uint8_t> bytes(num_bytes + 2 * num_guards, guard);
-  pack(order, codes.data(), count, bits, bytes.data() + num_guards);
+  pack_codes(order, codes.data(), count, bits, bytes.data() + num_guards);
   for (std::size_t i = 0; i < num_guards; ++i) {
     if (bytes[i] != guard || bytes[num_guards + num_bytes + i] != guard) {
       FAIL("pack wrote outside of " << num_bytes << " bytes");
@@ -187,7 +176,7 @@ TEST_CASE("code_packing: other widths are refused", "[quant]") {
     CAPTURE(bits);
     for (const code_order order : {code_order::lsb_first, code_order::msb_first}) {
       CHECK(report_of([&] {
-              pack(order, codes, 8, bits, bytes);
+              pack_codes(order, codes, 8, bits, bytes);
             }).says(status_code::invalid_argument, "codes have 1 to 8"));
       CHECK(report_of([&] {
               unpack_codes(order, bytes, 8, bits, codes);
