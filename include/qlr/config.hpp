@@ -45,9 +45,11 @@
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QLR_ALWAYS_INLINE __forceinline
 #define QLR_LAMBDA_INLINE
+#define QLR_NEVER_INLINE __declspec(noinline)
 #else
 #define QLR_ALWAYS_INLINE [[gnu::always_inline]] inline
 #define QLR_LAMBDA_INLINE __attribute__((always_inline))
+#define QLR_NEVER_INLINE [[gnu::noinline]]
 #endif
 
 static_assert(std::endian::native == std::endian::little,

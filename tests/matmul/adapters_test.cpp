@@ -65,7 +65,7 @@ TEST_CASE("matmul: each token uses the adapter that it names, as if it were alon
     for (const index_t rank : {index_t{1}, index_t{0}, index_t{33}}) {
       const matrix<float> left = normal_matrix(70, rank, 3);
       const matrix<float> right = normal_matrix(rank, 90, 4);
-      adapters.push_back(prepack_factors(left.view(), right.view(), 0.5F, q.layout(), set));
+      adapters.push_back(prepack_factors(left.view(), right.view(), 0.5F, set));
     }
     const std::array<const packed_factors*, 3> list{&adapters[0], &adapters[1], &adapters[2]};
     matrix<float> plain(tokens, 70, nan_value);
@@ -112,8 +112,7 @@ TEST_CASE("matmul: mistakes are refused before anything is written", "[matmul]")
   CHECK(run(std::as_const(shared).view(), {shared.data() + 60, 2, 5}) == "X and Y overlap in memory");
   CHECK(shared(0, 60) == 1.0F);
 
-  const packed_factors adapter =
-      prepack_factors({x.data(), 5, 1}, {x.data(), 1, 64}, 1.0F, q.layout(), isa::scalar);
+  const packed_factors adapter = prepack_factors({x.data(), 5, 1}, {x.data(), 1, 64}, 1.0F, isa::scalar);
   const std::array<const packed_factors*, 1> list{&adapter};
   const std::array<std::int32_t, 2> ids{0, 1};
   CHECK(run(x.view(), y.view(), {.adapters = list, .adapter_of_token = ids.data()}) ==
@@ -123,9 +122,7 @@ TEST_CASE("matmul: mistakes are refused before anything is written", "[matmul]")
   const std::array<const packed_factors*, 1> missing{nullptr};
   CHECK(run(x.view(), y.view(), {.adapters = missing, .adapter_of_token = ids.data()}) ==
         "adapter 0 is a null pointer");
-  const quantized_matrix other = quantized(4, 64);
-  const packed_factors wrong =
-      prepack_factors({x.data(), 4, 1}, {x.data(), 1, 64}, 1.0F, other.layout(), isa::scalar);
+  const packed_factors wrong = prepack_factors({x.data(), 4, 1}, {x.data(), 1, 64}, 1.0F, isa::scalar);
   const std::array<const packed_factors*, 1> wrong_list{&wrong};
   CHECK(run(x.view(), y.view(), {.adapters = wrong_list, .adapter_of_token = ids.data()}) ==
         "adapter 0 is 4 x 64 for scalar, Q is 5 x 64 for scalar");

@@ -62,7 +62,7 @@ bool may_overlap(matrix_view<A> a, matrix_view<B> b) {
 
 /// One validated product Y = X Q^T + s (X R^T) L^T + bias, cut into phases for the caller's own threads.
 ///
-/// Every part of a phase must have returned before the next phase begins:
+/// Every part of the first phase must have returned before the second begins:
 ///
 ///     for (int phase = 0; phase < call.num_phases; ++phase)   // on every thread, with a barrier after each
 ///       call.run(phase, part, parts);
@@ -73,7 +73,7 @@ bool may_overlap(matrix_view<A> a, matrix_view<B> b) {
 template <activation_scalar T>
 class matmul_call {
 public:
-  static constexpr int num_phases = 3;
+  static constexpr int num_phases = 2; ///< X packed and projected; the panels of Q
 
   /// @param[in]  x  X (t,n), any strides;  @param[out] y  Y (t,m), any strides; must not overlap X
   /// @throws qlr::error shape_mismatch: X or Y does not fit Q, or an adapter was packed for another Q
@@ -82,40 +82,28 @@ public:
   matmul_call(const packed_weights& w, matrix_view<const T> x, matrix_view<T> y,
               const matmul_options& options, matmul_workspace& workspace)
       : weights_(w), view_(w.view()), x_(x), y_(y), options_(options),
-        kernels_(matmul_detail::kernels_of<float>(w.instruction_set())) {
+        kernels_(matmul_detail::kernels_of<T>(w.instruction_set())) {
     check_operands();
     const index_t adapter_rank = check_adapters();
     require(workspace.fits(w, x.rows(), options.mode, adapter_rank), status_code::invalid_argument,
             "workspace has ", workspace.size_bytes(), " bytes, ", x.rows(),
             " tokens need more; call reserve() first");
-    // 8-bit codes of a table that is not evenly spaced have no integer operands.
-    if (view_.shape.code_bits == 8 && !view_.tables->is_affine) options_.mode = precision::exact;
-    parts_ = matmul_workspace::layout(workspace.memory_.data(), w, x.rows(), options_.mode, adapter_rank);
-    activations_ = parts_.activations.view();
+    parts_ = matmul_workspace::layout(workspace.memory_.data(), w, x.rows(), w.effective(options.mode),
+                                      adapter_rank);
   }
 
   /// Tasks of a phase; parts beyond it have nothing to do.
   [[nodiscard]] index_t num_tasks(int phase) const noexcept {
-    switch (phase) {
-    case 0:
-      return tasks_of(x_.rows(), pack_tokens);
-    case 1:
-      return (base_vectors() + adapter_tasks()) * tasks_of(x_.rows(), project_tokens);
-    default:
-      return weights_.num_panels() * tasks_of(x_.rows(), matmul_detail::most_chunk_tokens);
-    }
+    if (phase == 0) return pack_tasks() + rank_groups() * tasks_of(x_.rows(), project_tokens);
+    return weights_.num_panels() * tasks_of(x_.rows(), most_chunk_tokens);
   }
 
   /// Runs one task of a phase.
   void run_task(int phase, index_t task) const noexcept {
-    switch (phase) {
-    case 0:
-      return pack(task);
-    case 1:
-      return project(task);
-    default:
-      return multiply(task);
-    }
+    if (phase == 1) return multiply(task);
+    if (task >= pack_tasks()) return project(task - pack_tasks());
+    const index_t first = task * pack_tokens;
+    kernels_.pack(x_, view_.shape, first, std::min(pack_tokens, x_.rows() - first), parts_.activations);
   }
 
   /// Runs the share of one of `parts` workers in a phase; the result does not depend on the number of parts.
@@ -127,12 +115,18 @@ public:
 
 private:
   static constexpr index_t pack_tokens = 4;
-  static constexpr index_t project_tokens = 64;
+  static constexpr index_t project_tokens = matmul_detail::project_tokens;
+  static constexpr index_t most_chunk_tokens = matmul_detail::most_chunk_tokens;
 
   [[nodiscard]] static index_t tasks_of(index_t count, index_t grain) { return (count + grain - 1) / grain; }
-  [[nodiscard]] index_t lanes() const { return kernels_.lanes; }
-  [[nodiscard]] index_t base_vectors() const { return weights_.low_rank().padded_rank() / lanes(); }
-  [[nodiscard]] index_t adapter_tasks() const { return options_.adapter_of_token != nullptr ? 1 : 0; }
+  [[nodiscard]] index_t pack_tasks() const { return tasks_of(x_.rows(), pack_tokens); }
+  [[nodiscard]] index_t base_groups() const {
+    return tasks_of(weights_.low_rank().rank(), matmul_detail::project_ranks);
+  }
+  /// Groups of ranks of the base, then of the adapters.
+  [[nodiscard]] index_t rank_groups() const {
+    return base_groups() + tasks_of(parts_.adapter_stride, matmul_detail::project_ranks);
+  }
 
   void check_operands() const {
     require(x_.cols() == weights_.cols(), status_code::shape_mismatch, "X is ", x_.rows(), " x ", x_.cols(),
@@ -168,67 +162,45 @@ private:
     return largest;
   }
 
-  void pack(index_t task) const {
-    const index_t end = std::min(x_.rows(), (task + 1) * pack_tokens);
-    for (index_t t = task * pack_tokens; t < end; ++t) {
-      matmul_detail::pack_token(x_, view_.shape, t, parts_.activations);
-    }
-  }
-
-  /// Ranks of one vector for a run of tokens, or everything of the adapters for that run.
+  /// One group of ranks for a run of tokens.
   void project(index_t task) const {
-    const index_t kinds = base_vectors() + adapter_tasks();
-    const index_t first = task / kinds * project_tokens;
+    const index_t first = task / rank_groups() * project_tokens;
     const index_t count = std::min(project_tokens, x_.rows() - first);
-    const index_t vector = task % kinds;
-    if (vector < base_vectors()) {
-      return kernels_.project(weights_.low_rank().view(), view_.shape, activations_, vector, first, count,
-                              parts_.base, weights_.low_rank().padded_rank());
+    const index_t group = task % rank_groups();
+    if (group < base_groups()) {
+      const packed_factors& base = weights_.low_rank();
+      return kernels_.project(base.view(), x_, group * matmul_detail::project_ranks, first, count,
+                              parts_.base, base.rank());
     }
+    const index_t rank = (group - base_groups()) * matmul_detail::project_ranks;
     matmul_detail::for_each_adapter_run(
         options_, first, count, [&](const packed_factors& adapter, index_t begin, index_t tokens) {
-          for (index_t v = 0; v < adapter.padded_rank() / lanes(); ++v) {
-            kernels_.project(adapter.view(), view_.shape, activations_, v, begin, tokens, parts_.adapter,
-                             parts_.adapter_stride);
-          }
+          if (rank >= adapter.rank()) return;
+          kernels_.project(adapter.view(), x_, rank, begin, tokens, parts_.adapter, parts_.adapter_stride);
         });
   }
 
   /// One panel of rows for one chunk of tokens.
   void multiply(index_t task) const {
     using namespace matmul_detail;
-    constexpr index_t most_rows = panel_rows(16);
-    const index_t rows = panel_rows(lanes());
+    const index_t rows = panel_rows(lanes_of(weights_.instruction_set()));
     const index_t panel = task % weights_.num_panels();
     const index_t first = task / weights_.num_panels() * most_chunk_tokens;
     const index_t count = std::min(most_chunk_tokens, x_.rows() - first);
-    alignas(64) float sums[most_chunk_tokens * most_rows];
+    alignas(64) float sums[most_chunk_tokens * panel_rows(lanes_of(isa::avx512))];
     std::fill_n(sums, count * rows, 0.0F);
-    kernels_.multiply(view_, activations_, panel, first, count, sums);
-    const index_t stride = weights_.low_rank().padded_rank();
-    if (weights_.low_rank().rank() > 0) {
-      kernels_.add_low_rank(weights_.low_rank().view(), panel, parts_.base + first * stride, stride, count,
-                            sums);
-    }
+    kernels_.multiply(view_, parts_.activations, panel, first, count, sums);
+    const packed_factors& base = weights_.low_rank();
+    kernels_.add_low_rank(base.view(), panel, parts_.base + first * base.rank(), base.rank(), count, sums);
     for_each_adapter_run(
         options_, first, count, [&](const packed_factors& adapter, index_t begin, index_t tokens) {
-          if (adapter.rank() == 0) return;
           kernels_.add_low_rank(adapter.view(), panel, parts_.adapter + begin * parts_.adapter_stride,
                                 parts_.adapter_stride, tokens, sums + (begin - first) * rows);
         });
-    store(panel * rows, rows, first, count, sums);
-  }
-
-  void store(index_t row, index_t panel, index_t first, index_t count, const float* sums) const {
-    const index_t rows = std::min(panel, weights_.rows() - row);
-    for (index_t t = 0; t < count; ++t) {
-      T* out = y_.row(first + t) + row * y_.col_stride();
-      const float* sum = sums + t * panel;
-      for (index_t i = 0; i < rows; ++i) {
-        const float bias = options_.bias != nullptr ? options_.bias[row + i] : 0.0F;
-        matmul_detail::convert(sum[i] + bias, out[i * y_.col_stride()]);
-      }
-    }
+    const index_t row = panel * rows;
+    kernels_.store(sums, options_.bias != nullptr ? options_.bias + row : nullptr,
+                   {y_.row(first) + row * y_.col_stride(), count, std::min(rows, weights_.rows() - row),
+                    y_.row_stride(), y_.col_stride()});
   }
 
   const packed_weights& weights_;
@@ -236,9 +208,8 @@ private:
   matrix_view<const T> x_;
   matrix_view<T> y_;
   matmul_options options_;
-  matmul_detail::kernel_table kernels_;
+  matmul_detail::kernel_table<T> kernels_;
   matmul_workspace::parts parts_;
-  matmul_detail::packed_activations activations_;
 };
 
 /// Y = X Q^T + s (X R^T) L^T + bias, straight from packed codes.

@@ -2,12 +2,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/core/finite.hpp>
-#include <qlr/core/matrix.hpp>
-#include <qlr/core/parallel.hpp>
-#include <qlr/matmul/detail/packed_numbers.hpp>
 #include <qlr/matmul/detail/tables.hpp>
-#include <qlr/matmul/isa.hpp>
+#include <qlr/matmul/packed_factors.hpp>
 #include <qlr/quant/quantized_matrix.hpp>
 
 #include <cstdint>
@@ -17,124 +13,6 @@
 #include <vector>
 
 namespace qlr {
-
-/// Rows that a vector register of an instruction set holds.
-[[nodiscard]] constexpr index_t lanes_of(isa set) {
-  return set == isa::scalar ? 4 : set == isa::avx2 ? 8 : 16;
-}
-
-/// The factors of s L R in the order of the kernels: a base's own low-rank part, or an adapter for one.
-///
-/// Immutable. Numbers are stored as fp16, bf16 or fp32, the narrowest that changes none of them.
-/// @memory 2 or 4 bytes per entry of L and R; L's rows padded to a panel, R's to a vector
-class packed_factors {
-public:
-  packed_factors() = default;
-
-  [[nodiscard]] index_t rows() const { return rows_; }
-  [[nodiscard]] index_t cols() const { return cols_; }
-  [[nodiscard]] index_t rank() const { return rank_; }
-  [[nodiscard]] float scale() const { return scale_; }
-  [[nodiscard]] isa instruction_set() const { return set_; }
-  [[nodiscard]] index_t size_bytes() const { return left_.size_bytes() + right_.size_bytes(); }
-  /// Rank rounded up to whole vectors.
-  [[nodiscard]] index_t padded_rank() const {
-    const index_t lanes = lanes_of(set_);
-    return (rank_ + lanes - 1) / lanes * lanes;
-  }
-
-  /// L (m,r), the numbers that were packed.
-  [[nodiscard]] matrix<float> left() const {
-    matrix<float> out(rows_, rank_);
-    for (index_t i = 0; i < rows_; ++i) {
-      for (index_t k = 0; k < rank_; ++k) out(i, k) = left_.get(left_index(i, k));
-    }
-    return out;
-  }
-  /// R (r,n), the numbers that were packed.
-  [[nodiscard]] matrix<float> right() const {
-    matrix<float> out(rank_, cols_);
-    for_each_col([&](index_t col, index_t position) {
-      for (index_t k = 0; k < rank_; ++k) out(k, col) = right_.get(right_index(k, position));
-    });
-    return out;
-  }
-
-  [[nodiscard]] matmul_detail::factor_view view() const {
-    return {rank_, left_.view(), right_.view(), scale_};
-  }
-
-private:
-  friend packed_factors prepack_factors(matrix_view<const float> left, matrix_view<const float> right,
-                                        float scale, const quantized_layout& base, isa set);
-
-  [[nodiscard]] index_t left_index(index_t row, index_t k) const {
-    const index_t panel = matmul_detail::panel_rows(lanes_of(set_));
-    return (row / panel * rank_ + k) * panel + row % panel;
-  }
-  [[nodiscard]] index_t right_index(index_t k, index_t position) const {
-    const index_t lanes = lanes_of(set_);
-    return (k / lanes * shape_.padded_cols() + position) * lanes + k % lanes;
-  }
-  /// Calls body(column, position among the padded columns).
-  template <class Body>
-  void for_each_col(Body&& body) const {
-    for (index_t block = 0; block < shape_.num_blocks(); ++block) {
-      for (index_t j = 0; j < shape_.width(block); ++j) {
-        body(shape_.first_col(block) + j, block * shape_.block_cols + j);
-      }
-    }
-  }
-
-  isa set_ = isa::scalar;
-  index_t rows_ = 0;
-  index_t cols_ = 0;
-  index_t rank_ = 0;
-  float scale_ = 1;
-  matmul_detail::geometry shape_;
-  matmul_detail::packed_numbers left_;
-  matmul_detail::packed_numbers right_;
-};
-
-/// Packs L (m,r) and R (r,n) for products with a base of layout `base`.
-///
-/// @param scale  s
-/// @throws qlr::error shape_mismatch: L, R and the base do not fit;  non_finite: an entry, or s
-/// @throws qlr::error unsupported: this machine lacks the instruction set
-[[nodiscard]] inline packed_factors prepack_factors(matrix_view<const float> left,
-                                                    matrix_view<const float> right, float scale,
-                                                    const quantized_layout& base, isa set) {
-  require_available(set);
-  require(left.rows() == base.rows && right.cols() == base.cols && left.cols() == right.rows(),
-          status_code::shape_mismatch, "L is ", left.rows(), " x ", left.cols(), " and R is ", right.rows(),
-          " x ", right.cols(), ", Q is ", base.rows, " x ", base.cols);
-  require(is_finite(scale), status_code::non_finite, "scale is ", scale, ", it must be finite");
-  require_finite(left, "L");
-  require_finite(right, "R");
-  using namespace matmul_detail;
-  packed_factors out;
-  out.set_ = set;
-  out.rows_ = base.rows;
-  out.cols_ = base.cols;
-  out.rank_ = left.cols();
-  out.scale_ = scale;
-  out.shape_ = make_geometry(base);
-  const index_t rank = out.rank_;
-  if (rank == 0) return out;
-  const index_t panel = panel_rows(lanes_of(set));
-  out.left_ = packed_numbers(narrowest_type(left.size(), [&](index_t i) { return left(i / rank, i % rank); }),
-                             (base.rows + panel - 1) / panel * panel * rank);
-  out.right_ = packed_numbers(
-      narrowest_type(right.size(), [&](index_t i) { return right(i / base.cols, i % base.cols); }),
-      out.padded_rank() * out.shape_.padded_cols());
-  for (index_t i = 0; i < base.rows; ++i) {
-    for (index_t k = 0; k < rank; ++k) out.left_.set(out.left_index(i, k), left(i, k));
-  }
-  out.for_each_col([&](index_t col, index_t position) {
-    for (index_t k = 0; k < rank; ++k) out.right_.set(out.right_index(k, position), right(k, col));
-  });
-  return out;
-}
 
 /// Q and its low-rank part in the order of the kernels of one instruction set; immutable.
 ///
@@ -151,6 +29,11 @@ public:
   /// Bytes that a product with one token reads.
   [[nodiscard]] index_t size_bytes() const {
     return codes_.size() + scales_.size_bytes() + zeros_.size_bytes() + low_rank_.size_bytes();
+  }
+  /// The precision that a product asked for `mode` has: 8-bit codes of a table that is not evenly spaced have
+  /// no integer operands, so they are multiplied exactly.
+  [[nodiscard]] precision effective(precision mode) const {
+    return shape_.code_bits == 8 && !tables_->is_affine ? precision::exact : mode;
   }
   [[nodiscard]] index_t num_panels() const {
     const index_t panel = matmul_detail::panel_rows(lanes_of(set_));

@@ -28,7 +28,10 @@ namespace qlr {
           ", it must not be empty");
   using namespace matmul_detail;
   packed_weights out;
-  out.low_rank_ = prepack_factors(left, right, scale, q.layout, set);
+  require(left.rows() == q.rows() && right.cols() == q.cols(), status_code::shape_mismatch, "L is ",
+          left.rows(), " x ", left.cols(), " and R is ", right.rows(), " x ", right.cols(), ", Q is ",
+          q.rows(), " x ", q.cols());
+  out.low_rank_ = prepack_factors(left, right, scale, set);
   out.set_ = set;
   out.layout_ = q.layout;
   out.shape_ = make_geometry(q.layout);
@@ -49,28 +52,26 @@ namespace qlr {
     });
   }
 
-  const index_t num_scales = q.layout.num_scales();
-  const auto scale_at = [&](index_t i) { return q.block(i).scale; };
-  const auto zero_at = [&](index_t i) { return q.block(i).zero; };
-  const bool has_zeros = q.layout.zeros != zero_point::none;
-  out.scales_ = packed_numbers(narrowest_type(num_scales, scale_at), padded_rows * shape.num_groups());
-  if (has_zeros) {
-    out.zeros_ = packed_numbers(narrowest_type(num_scales, zero_at), padded_rows * shape.num_groups());
-  }
+  const auto num_packed = static_cast<std::size_t>(padded_rows * shape.num_groups());
+  std::vector<float> scales(num_packed); // (panel, group, panel row)
+  std::vector<float> zeros(num_packed);
   for (index_t i = 0; i < q.rows(); ++i) {
     for (index_t g = 0; g < shape.num_groups(); ++g) {
-      const index_t target = (i / panel * shape.num_groups() + g) * panel + i % panel;
+      const auto target = static_cast<std::size_t>((i / panel * shape.num_groups() + g) * panel + i % panel);
       const block_scale block = q.block(q.layout.scale_index(i, g));
-      out.scales_.set(target, block.scale);
-      if (has_zeros) out.zeros_.set(target, block.zero);
+      scales[target] = block.scale;
+      zeros[target] = block.zero;
     }
   }
+  out.scales_ = packed_numbers(scales);
+  if (q.layout.zeros != zero_point::none) out.zeros_ = packed_numbers(zeros);
   const auto copy = [](const std::uint8_t* bytes, index_t count) {
     return count == 0 ? std::vector<std::uint8_t>() : std::vector<std::uint8_t>(bytes, bytes + count);
   };
-  out.original_scales_ = {
-      q.layout.scales, q.scales.count, copy(q.scales.codes, scale_code_bytes(q.layout.scales, num_scales)),
-      copy(q.scales.supers, scale_super_bytes(q.layout.scales, num_scales)), q.scales.base};
+  out.original_scales_ = {q.layout.scales, q.scales.count,
+                          copy(q.scales.codes, scale_code_bytes(q.layout.scales, q.layout.num_scales())),
+                          copy(q.scales.supers, scale_super_bytes(q.layout.scales, q.layout.num_scales())),
+                          q.scales.base};
   out.original_zeros_ = copy(q.zeros, q.layout.zero_bytes());
   return out;
 }

@@ -2,7 +2,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/matmul/detail/activations.hpp>
 #include <qlr/matmul/detail/aligned_bytes.hpp>
 #include <qlr/matmul/packed_weights.hpp>
 
@@ -13,7 +12,8 @@ namespace qlr {
 /// What a product allocates once: packed activations and X R^T, for up to `tokens` tokens.
 ///
 /// Serves every matrix for which fits() holds, one call at a time.
-/// @memory per token: 4 n bytes, n or 2 n more for int8 or bf16, 12 per block of 64 columns, 4 per rank
+/// @memory per token: 4, 2 or 1 bytes per column for exact, bf16 or int8, up to 12 per block of at most 64
+/// columns, 4 per rank
 class matmul_workspace {
 public:
   matmul_workspace() = default;
@@ -46,16 +46,16 @@ private:
 
   /// Where the parts of a call lie.
   struct parts {
-    matmul_detail::activation_buffers activations;
-    float* base = nullptr;    ///< (token, padded rank of the base)
-    float* adapter = nullptr; ///< (token, padded rank of the adapters)
+    matmul_detail::packed_activations activations;
+    float* base = nullptr;    ///< (token, rank of the base)
+    float* adapter = nullptr; ///< (token, adapter_stride)
     index_t adapter_stride = 0;
     index_t end = 0;
   };
 
   [[nodiscard]] static index_t bytes_needed(const packed_weights& w, index_t tokens, precision mode,
                                             index_t adapter_rank) {
-    return layout(nullptr, w, tokens, mode, adapter_rank).end;
+    return layout(nullptr, w, tokens, w.effective(mode), adapter_rank).end;
   }
 
   [[nodiscard]] static parts layout(std::uint8_t* memory, const packed_weights& w, index_t tokens,
@@ -65,22 +65,22 @@ private:
       if (memory != nullptr) pointer = reinterpret_cast<T*>(memory + result.end);
       result.end += (count * static_cast<index_t>(sizeof(T)) + 63) / 64 * 64;
     };
-    matmul_detail::activation_buffers& x = result.activations;
+    matmul_detail::packed_activations& x = result.activations;
     x.tokens = tokens;
     const index_t cols = w.shape().padded_cols();
     const index_t blocks = w.shape().num_blocks();
-    take(x.exact, tokens * cols);
-    take(x.sums, tokens * blocks);
+    if (mode == precision::exact) take(x.exact, tokens * cols);
+    if (mode == precision::bf16) take(x.halves, tokens * cols);
+    if (mode == precision::int8) take(x.bytes, tokens * cols);
     if (mode != precision::exact) {
       take(x.steps, tokens * blocks);
       take(x.integer_sums, tokens * blocks);
-      if (mode == precision::int8) take(x.bytes, tokens * cols);
-      if (mode == precision::bf16) take(x.halves, tokens * cols);
     }
-    const index_t lanes = lanes_of(w.instruction_set());
-    result.adapter_stride = (adapter_rank + lanes - 1) / lanes * lanes;
-    take(result.base, tokens * w.low_rank().padded_rank());
-    take(result.adapter, tokens * result.adapter_stride);
+    const bool has_offset = mode != precision::exact && w.view().tables->offset != 0.0F;
+    if (has_offset || w.layout().zeros != zero_point::none) take(x.sums, tokens * blocks);
+    result.adapter_stride = adapter_rank;
+    take(result.base, tokens * w.low_rank().rank());
+    take(result.adapter, tokens * adapter_rank);
     return result;
   }
 

@@ -11,13 +11,14 @@
 
 namespace qlr::matmul_detail {
 
-/// Zero-initialised memory on a cache line boundary.
+/// Zero-initialised memory on a cache line boundary; one line beyond the end may be read.
 class aligned_bytes {
 public:
   aligned_bytes() = default;
   explicit aligned_bytes(index_t size) : size_(size) {
-    data_ = static_cast<std::uint8_t*>(::operator new(static_cast<std::size_t>(size), alignment));
-    std::memset(data_, 0, static_cast<std::size_t>(size));
+    const auto allocated = static_cast<std::size_t>(size) + static_cast<std::size_t>(alignment);
+    data_ = static_cast<std::uint8_t*>(::operator new(allocated, alignment));
+    std::memset(data_, 0, allocated);
   }
   aligned_bytes(aligned_bytes&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}

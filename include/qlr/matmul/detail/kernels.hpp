@@ -5,10 +5,13 @@
 #include <qlr/matmul/detail/kernel_types.hpp>
 #include <qlr/matmul/isa.hpp>
 
+#include <algorithm>
+#include <bit>
 #include <cmath>
 #include <concepts>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 #include <type_traits>
 
 #if QLR_HAS_X86_KERNELS
@@ -90,20 +93,20 @@ QLR_DETAIL_TARGET_END
 
 #endif
 
-/// The kernels of a set; those of the scalar one where this build has none.
-template <std::same_as<float> Sum>
-[[nodiscard]] kernel_table kernels_of(isa set) {
+/// The kernels of a set for activations of type T; those of the scalar one where this build has none.
+template <activation_scalar T>
+[[nodiscard]] kernel_table<T> kernels_of(isa set) {
   switch (set) {
 #if QLR_HAS_X86_KERNELS
   case isa::avx2:
-    return avx2::make_kernels<Sum>();
+    return avx2::make_kernels<T>();
   case isa::avx512:
-    return avx512::make_kernels<Sum>();
+    return avx512::make_kernels<T>();
   case isa::avx512_vnni:
-    return avx512_vnni::make_kernels<Sum>();
+    return avx512_vnni::make_kernels<T>();
 #endif
   default:
-    return scalar::make_kernels<Sum>();
+    return scalar::make_kernels<T>();
   }
 }
 

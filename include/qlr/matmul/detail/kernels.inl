@@ -1,23 +1,23 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
-// The kernels, written on the vector operations of simd_*.inl; included once per instruction set, inside its
-// namespace and target region.
+// The product with Q, written on the vector operations of simd_*.inl; included once per instruction set,
+// inside its namespace and target region, after them.
 //
 // Lanes are rows of Q, so nothing is ever summed across lanes and every row of every token is computed by the
 // same operations in the same order, whatever the number of tokens, parts or lanes: results have the same
 // bits.
 
-/// fp32 operands of codes of 2 or 4 bits.
-template <int Bits>
-struct exact_op {
+#include <qlr/matmul/detail/pack.inl>
+
+#include <qlr/matmul/detail/factors.inl>
+
+/// Arithmetic of fp32 operands.
+struct exact_math {
   using activation = float;
   using operand = vf;
   using sum = vf;
-  static constexpr int bits = Bits;
   static constexpr index_t parts = 1;
-  exact_table table;
-  explicit exact_op(const level_tables& t) : table(load_exact_table(t.levels)) {}
-  operand decode(vi word) const { return look_up(table, word); }
+  static const activation* activations(const packed_activations& x) { return x.exact; }
   static sum start(std::int32_t) { return set1(0.0F); }
   static operand broadcast(const activation* x) { return set1(*x); }
   static sum dot(sum s, operand w, operand x) { return fma(w, x, s); }
@@ -26,27 +26,12 @@ struct exact_op {
   static operand load(const operand* p) { return load_f(reinterpret_cast<const float*>(p)); }
 };
 
-/// fp32 operands of 8-bit codes.
-template <bool IsAffine>
-struct exact_byte_op : exact_op<8> {
-  const float* levels;
-  vf step;
-  vf base;
-  explicit exact_byte_op(const level_tables& t)
-      : exact_op<8>(t), levels(t.levels), step(set1(t.step)), base(set1(t.base)) {}
-  operand decode(vi word) const {
-    if constexpr (IsAffine) return fma(to_float(low_bytes(word)), step, base);
-    return gather(levels, low_bytes(word));
-  }
-};
-
-/// What integer operands share.
-template <class Activation, int Bits>
-struct integer_op {
+/// What the arithmetics of integer operands share; `parts` of them lie in a lane.
+template <class Activation>
+struct integer_math {
   using activation = Activation;
   using operand = vi;
   using sum = vi;
-  static constexpr int bits = Bits;
   static constexpr index_t parts = 4 / static_cast<index_t>(sizeof(Activation));
   static vi broadcast(const activation* x) {
     std::int32_t word;
@@ -58,102 +43,103 @@ struct integer_op {
   static operand load(const operand* p) { return load_i(p); }
 };
 
+struct half_math : integer_math<std::int16_t> {
+  static const activation* activations(const packed_activations& x) { return x.halves; }
+  static float step(const level_tables& tables) { return tables.half_step; }
+  static vi start(std::int32_t) { return set1_i(0); }
+  static vi dot(vi s, vi w, vi x) { return dot_halves(s, w, x); }
+};
+
+struct byte_math : integer_math<std::int8_t> {
+  static const activation* activations(const packed_activations& x) { return x.bytes; }
+  static float step(const level_tables& tables) { return tables.byte_step; }
+  static vi start(std::int32_t activation_sum) { return set1_i(-byte_bias * activation_sum); }
+  static vi dot(vi s, vi w, vi x) { return dot_bytes(s, w, x); }
+};
+
+/// Codes of 2 or 4 bits to fp32 operands.
 template <int Bits>
-struct half_op : integer_op<std::int16_t, Bits> {
+struct exact_op : exact_math {
+  static constexpr int bits = Bits;
+  exact_table table;
+  explicit exact_op(const level_tables& t) : table(load_exact_table(t.levels)) {}
+  operand decode(vi word) const { return look_up(table, word); }
+};
+
+/// 8-bit codes to fp32 operands.
+template <bool IsAffine>
+struct exact_byte_op : exact_math {
+  static constexpr int bits = 8;
+  const float* levels;
+  vf step;
+  vf base;
+  explicit exact_byte_op(const level_tables& t) : levels(t.levels), step(set1(t.step)), base(set1(t.base)) {}
+  operand decode(vi word) const {
+    if constexpr (IsAffine) return fma(to_float(low_bytes(word)), step, base);
+    return gather(levels, low_bytes(word));
+  }
+};
+
+template <int Bits>
+struct half_op : half_math {
+  static constexpr int bits = Bits;
   half_table table;
   explicit half_op(const level_tables& t) : table(load_half_table(t.halves)) {}
   vi decode(vi word) const {
     if constexpr (Bits == 8) return code_halves(word);
     return look_up_halves(table, word);
   }
-  static vi start(std::int32_t) { return set1_i(0); }
-  static vi dot(vi s, vi w, vi x) { return dot_halves(s, w, x); }
 };
 
 template <int Bits>
-struct byte_op : integer_op<std::int8_t, Bits> {
+struct byte_op : byte_math {
+  static constexpr int bits = Bits;
   byte_table table;
   explicit byte_op(const level_tables& t) : table(load_byte_table(t.bytes)) {}
   vi decode(vi word) const {
     if constexpr (Bits == 8) return code_bytes(word);
     return look_up_bytes(table, word);
   }
-  static vi start(std::int32_t activation_sum) { return set1_i(-byte_bias * activation_sum); }
-  static vi dot(vi s, vi w, vi x) { return dot_bytes(s, w, x); }
 };
 
-template <class Op>
-constexpr int steps_per_word = 32 / Op::bits / static_cast<int>(Op::parts);
-
-/// Operands decoded from the codes of one block of a panel.
-template <class Op>
-struct code_source {
-  const Op& op;
-  const std::uint8_t* codes; // (word, vector, lane) of 32 bits
+/// Calls body(step, vector, operand) for the codes of one word of 32 bits per panel row.
+///
+/// The lowest code of every part of a word is decoded as it lies: codes that begin a byte are read from the
+/// address of that byte, the others are shifted down.
+template <class Op, class Body>
+QLR_DETAIL_INLINE void decode_word(const Op& op, const std::uint8_t* codes, Body&& body) {
+  constexpr int steps = 32 / Op::bits / static_cast<int>(Op::parts);
+  constexpr int per_byte = 8 / Op::bits;
   vi word[panel_vectors];
-  void begin_word() {
+  QLR_DETAIL_UNROLL
+  for (int step = 0; step < steps; ++step) {
     QLR_DETAIL_UNROLL
-    for (index_t v = 0; v < panel_vectors; ++v) word[v] = load_i(codes + 4 * lanes * v);
-    codes += 4 * panel_rows(lanes);
-  }
-  typename Op::operand next(index_t v) {
-    const typename Op::operand w = op.decode(word[v]);
-    word[v] = shift_right<Op::bits>(word[v]);
-    return w;
-  }
-};
-
-/// Operands read from a tile that fill_tile made.
-template <class Op>
-struct tile_source {
-  const typename Op::operand* tile; // (step, vector)
-  void begin_word() {}
-  typename Op::operand next(index_t) { return Op::load(tile++); }
-};
-
-/// sums (token, vector) += operands of one block times the activations of Tokens tokens.
-template <class Op, int Tokens, class Source>
-QLR_DETAIL_INLINE void multiply_block(Source source, const typename Op::activation* x, index_t token_stride,
-                                      index_t words, typename Op::sum (&sums)[Tokens][panel_vectors]) {
-  for (index_t word = 0; word < words; ++word) {
-    source.begin_word();
-    QLR_DETAIL_UNROLL
-    for (int step = 0; step < steps_per_word<Op>; ++step) {
-      typename Op::operand w[panel_vectors];
-      QLR_DETAIL_UNROLL
-      for (index_t v = 0; v < panel_vectors; ++v) w[v] = source.next(v);
-      QLR_DETAIL_UNROLL
-      for (int t = 0; t < Tokens; ++t) {
-        const typename Op::operand activation = Op::broadcast(x + t * token_stride);
-        QLR_DETAIL_UNROLL
-        for (index_t v = 0; v < panel_vectors; ++v) sums[t][v] = Op::dot(sums[t][v], w[v], activation);
-      }
-      x += Op::parts;
+    for (index_t v = 0; v < panel_vectors; ++v) {
+      word[v] = step % per_byte == 0 ? load_i(codes + 4 * lanes * v + step / per_byte)
+                                     : shift_right<Op::bits>(word[v]);
+      body(step, v, op.decode(word[v]));
     }
   }
 }
 
-QLR_DETAIL_INLINE vf load_numbers(number_array numbers, index_t index) {
-  const std::uint8_t* p = numbers.at(index);
-  if (numbers.type == number_type::fp16) return load_fp16(p);
-  if (numbers.type == number_type::bf16) return load_bf16(p);
-  return load_f(reinterpret_cast<const float*>(p));
+/// Asks for the codes that follow in memory: caches fetch too late by themselves when little is computed.
+QLR_DETAIL_INLINE void prefetch_codes(const std::uint8_t* codes) {
+  constexpr index_t distance = 1536;
+  for (index_t byte = 0; byte < 4 * panel_rows(lanes); byte += 64)
+    __builtin_prefetch(codes + distance + byte);
 }
 
-/// What belongs to one block of one panel.
+/// One block of a panel: where its codes lie and what turns sums of operands into results.
 struct block_job {
-  const packed_view& w;
-  const packed_activations& x;
-  index_t panel;
-  index_t block;
-  float operand_step; ///< level ~= operand * operand_step + offset
-  float operand_offset;
-  bool has_offset;                                  ///< offset is not zero everywhere
-  alignas(64) float scale[panel_rows(lanes)] = {};  ///< of each row
-  alignas(64) float offset[panel_rows(lanes)] = {}; ///< operand_offset - zero of each row
+  const std::uint8_t* codes = nullptr;         // (word, vector, lane) of 32 bits
+  alignas(64) float scale[panel_rows(lanes)];  // of each row
+  alignas(64) float offset[panel_rows(lanes)]; // what every operand of a row lacks
 
-  void load_scales() {
-    const index_t index = (panel * w.shape.num_groups() + w.shape.group_of(block)) * panel_rows(lanes);
+  /// level ~= operand * step + operand_offset; the entry of Q is scale (level - zero).
+  void load(const packed_view& w, index_t panel, index_t block, float operand_offset, bool has_offset) {
+    const geometry& shape = w.shape;
+    codes = w.codes + 4 * panel_rows(lanes) * shape.words_per_block() * (panel * shape.num_blocks() + block);
+    const index_t index = (panel * shape.num_groups() + shape.group_of(block)) * panel_rows(lanes);
     for (index_t row = 0; row < panel_rows(lanes); row += lanes) {
       store_f(scale + row, load_numbers(w.scales, index + row));
       if (!has_offset) continue;
@@ -161,209 +147,187 @@ struct block_job {
       store_f(offset + row, sub(set1(operand_offset), zero));
     }
   }
-
-  [[nodiscard]] const std::uint8_t* codes() const {
-    const index_t words = w.shape.words_per_block();
-    return w.codes + 4 * panel_rows(lanes) * words * (panel * w.shape.num_blocks() + block);
-  }
-  [[nodiscard]] index_t activation_index(index_t token) const { return block * x.tokens + token; }
 };
 
-template <class Activation>
-const Activation* activations_of(const packed_activations& x) {
-  if constexpr (sizeof(Activation) == 1) {
-    return x.bytes;
-  } else if constexpr (sizeof(Activation) == 2) {
-    return x.halves;
-  } else {
-    return x.exact;
+/// What all blocks of a product share.
+struct panel_job {
+  const packed_view& w;
+  const packed_activations& x;
+  float operand_step = 1;
+  float operand_offset = 0;
+  bool has_offset = false; // operand_offset or zero points are not zero
+
+  void load(block_job& block, index_t panel, index_t index) const {
+    block.load(w, panel, index, operand_offset, has_offset);
+  }
+};
+
+template <class Math>
+panel_job make_job(const packed_view& w, const packed_activations& x) {
+  panel_job job{w, x};
+  job.has_offset = w.has_zeros;
+  if constexpr (Math::parts > 1) {
+    job.operand_step = Math::step(*w.tables);
+    job.operand_offset = w.tables->offset;
+    job.has_offset = w.has_zeros || w.tables->offset != 0.0F;
+  }
+  return job;
+}
+
+template <class Math>
+QLR_DETAIL_INLINE void start_sums(const packed_activations& x, index_t activation,
+                                  typename Math::sum (&sums)[panel_vectors]) {
+  const typename Math::sum start = Math::start(x.integer_sums != nullptr ? x.integer_sums[activation] : 0);
+  QLR_DETAIL_UNROLL
+  for (index_t v = 0; v < panel_vectors; ++v) sums[v] = start;
+}
+
+/// out (panel row) += the sums of one block for one token.
+template <class Math>
+QLR_DETAIL_INLINE void finish_sums(const panel_job& job, const block_job& block, index_t activation,
+                                   const typename Math::sum (&sums)[panel_vectors], float* out) {
+  const float step = Math::parts > 1 ? job.x.steps[activation] * job.operand_step : 1.0F;
+  QLR_DETAIL_UNROLL
+  for (index_t v = 0; v < panel_vectors; ++v) {
+    vf total = Math::total(sums[v], step);
+    if (job.has_offset) total = fma(load_f(block.offset + v * lanes), set1(job.x.sums[activation]), total);
+    store_f(out + v * lanes, fma(load_f(block.scale + v * lanes), total, load_f(out + v * lanes)));
   }
 }
 
-/// sums (token, panel row) += one block times tokens first ... first + Tokens - 1.
-template <class Op, int Tokens, class Source>
-QLR_DETAIL_INLINE void add_block(const block_job& job, const Source& source, index_t first, float* sums) {
-  const packed_activations& x = job.x;
-  typename Op::sum block[Tokens][panel_vectors];
-  QLR_DETAIL_UNROLL
-  for (int t = 0; t < Tokens; ++t) {
-    const typename Op::sum start =
-        Op::start(x.integer_sums != nullptr ? x.integer_sums[job.activation_index(first + t)] : 0);
-    QLR_DETAIL_UNROLL
-    for (index_t v = 0; v < panel_vectors; ++v) block[t][v] = start;
-  }
+/// Blocks whose operands are decoded before they are multiplied: a quarter of the first-level cache.
+template <class Math>
+constexpr index_t tile_blocks = Math::parts;
+
+template <class Math>
+struct decoded_tile {
+  index_t blocks = 0;
+  block_job block[tile_blocks<Math>];
+  alignas(64)
+      typename Math::operand operands[tile_blocks<Math>][most_block_cols / Math::parts * panel_vectors];
+};
+
+/// sums (token, panel row) += the blocks of a tile, the first of index `first_block`, times Tokens tokens.
+template <class Math, int Tokens>
+QLR_DETAIL_INLINE void add_tile(const panel_job& job, const decoded_tile<Math>& tile, index_t first_block,
+                                index_t first, float* sums) {
   const index_t stride = job.w.shape.block_cols;
-  multiply_block<Op, Tokens>(
-      source, activations_of<typename Op::activation>(x) + job.activation_index(first) * stride, stride,
-      job.w.shape.words_per_block(), block);
-  QLR_DETAIL_UNROLL
-  for (int t = 0; t < Tokens; ++t) {
-    const index_t index = job.activation_index(first + t);
-    const float step = x.steps != nullptr ? x.steps[index] * job.operand_step : 1.0F;
-    float* sum = sums + t * panel_rows(lanes);
+  for (index_t b = 0; b < tile.blocks; ++b) {
+    const index_t activation = (first_block + b) * job.x.tokens + first;
+    typename Math::sum block[Tokens][panel_vectors];
     QLR_DETAIL_UNROLL
-    for (index_t v = 0; v < panel_vectors; ++v) {
-      vf total = Op::total(block[t][v], step);
-      if (job.has_offset) total = fma(load_f(job.offset + v * lanes), set1(x.sums[index]), total);
-      store_f(sum + v * lanes, fma(load_f(job.scale + v * lanes), total, load_f(sum + v * lanes)));
-    }
-  }
-}
-
-template <class Op>
-void fill_tile(const Op& op, const block_job& job, typename Op::operand* tile) {
-  code_source<Op> source{op, job.codes(), {}};
-  for (index_t word = 0; word < job.w.shape.words_per_block(); ++word) {
-    source.begin_word();
-    for (int step = 0; step < steps_per_word<Op>; ++step) {
+    for (int t = 0; t < Tokens; ++t) start_sums<Math>(job.x, activation + t, block[t]);
+    const typename Math::operand* operand = tile.operands[b]; // (step, vector)
+    const typename Math::activation* x = Math::activations(job.x) + activation * stride;
+    for (index_t col = 0; col < stride; col += Math::parts, operand += panel_vectors, x += Math::parts) {
+      typename Math::operand w[panel_vectors];
       QLR_DETAIL_UNROLL
-      for (index_t v = 0; v < panel_vectors; ++v) Op::store(tile++, source.next(v));
+      for (index_t v = 0; v < panel_vectors; ++v) w[v] = Math::load(operand + v);
+      QLR_DETAIL_UNROLL
+      for (int t = 0; t < Tokens; ++t) {
+        const typename Math::operand activations = Math::broadcast(x + t * stride);
+        QLR_DETAIL_UNROLL
+        for (index_t v = 0; v < panel_vectors; ++v) block[t][v] = Math::dot(block[t][v], w[v], activations);
+      }
     }
+    QLR_DETAIL_UNROLL
+    for (int t = 0; t < Tokens; ++t)
+      finish_sums<Math>(job, tile.block[b], activation + t, block[t], sums + t * panel_rows(lanes));
   }
 }
 
-/// Calls body with the largest number of tokens that fits, until `count` are done.
-template <int Most, class Body>
-QLR_DETAIL_INLINE void for_token_runs(index_t count, Body&& body) {
-  index_t first = 0;
-  if constexpr (Most >= 4) {
-    for (; first + 4 <= count; first += 4) body(std::integral_constant<int, 4>{}, first);
-  }
-  for (; first + 2 <= count; first += 2) body(std::integral_constant<int, 2>{}, first);
-  if (first < count) body(std::integral_constant<int, 1>{}, first);
+template <class Math>
+QLR_NEVER_INLINE void multiply_tile(const panel_job& job, const decoded_tile<Math>& tile, index_t first_block,
+                                    index_t first, index_t count, float* sums) {
+  for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
+    add_tile<Math, tokens()>(job, tile, first_block, first + run, sums + run * panel_rows(lanes));
+  });
 }
 
-template <class Op>
+/// Several tokens: operands are decoded to a tile once.
+template <class Op, class Math>
+void multiply_tokens(const Op& op, const panel_job& job, index_t panel, index_t first, index_t count,
+                     float* sums) {
+  decoded_tile<Math> tile;
+  const geometry& shape = job.w.shape;
+  for (index_t block = 0; block < shape.num_blocks(); block += tile.blocks) {
+    tile.blocks = std::min(tile_blocks<Math>, shape.num_blocks() - block);
+    for (index_t b = 0; b < tile.blocks; ++b) {
+      job.load(tile.block[b], panel, block + b);
+      const std::uint8_t* codes = tile.block[b].codes;
+      typename Math::operand* operands = tile.operands[b];
+      for (index_t word = 0; word < shape.words_per_block(); ++word, codes += 4 * panel_rows(lanes)) {
+        prefetch_codes(codes);
+        decode_word(op, codes, [&](int, index_t, typename Math::operand w) QLR_DETAIL_LAMBDA_INLINE {
+          Math::store(operands++, w);
+        });
+      }
+    }
+    multiply_tile<Math>(job, tile, block, first, count, sums);
+  }
+}
+
+/// One token: operands are used as soon as they are decoded.
+template <class Op, class Math>
+void multiply_token(const Op& op, const panel_job& job, index_t panel, index_t token, float* sums) {
+  const geometry& shape = job.w.shape;
+  block_job block;
+  for (index_t b = 0; b < shape.num_blocks(); ++b) {
+    job.load(block, panel, b);
+    const index_t activation = b * job.x.tokens + token;
+    typename Math::sum total[panel_vectors];
+    start_sums<Math>(job.x, activation, total);
+    const typename Math::activation* x = Math::activations(job.x) + activation * shape.block_cols;
+    const std::uint8_t* codes = block.codes;
+    for (index_t word = 0; word < shape.words_per_block(); ++word, codes += 4 * panel_rows(lanes)) {
+      prefetch_codes(codes);
+      decode_word(op, codes, [&](int step, index_t v, typename Math::operand w) QLR_DETAIL_LAMBDA_INLINE {
+        total[v] = Math::dot(total[v], w, Math::broadcast(x + step * Math::parts));
+      });
+      x += shape.codes_per_word();
+    }
+    finish_sums<Math>(job, block, activation, total, sums);
+  }
+}
+
+template <class Op, class Math>
 void multiply_panel(const packed_view& w, const packed_activations& x, index_t panel, index_t first,
                     index_t count, float* sums) {
   const Op op(*w.tables);
-  const level_tables& tables = *w.tables;
-  constexpr bool is_exact = sizeof(typename Op::activation) == 4;
-  block_job job{w, x, panel, 0, 1.0F, 0.0F, w.has_zeros};
-  if (!is_exact) {
-    job.operand_step = sizeof(typename Op::activation) == 2 ? tables.half_step : tables.byte_step;
-    job.operand_offset = tables.offset;
-    job.has_offset = w.has_zeros || tables.offset != 0.0F;
-  }
-  alignas(64) typename Op::operand tile[most_block_cols / Op::parts * panel_vectors];
-  for (; job.block < w.shape.num_blocks(); ++job.block) {
-    job.load_scales();
-    if (count <= tile_tokens) { // codes are decoded in registers, once
-      for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
-        const code_source<Op> source{op, job.codes(), {}};
-        add_block<Op, tokens()>(job, source, first + run, sums + run * panel_rows(lanes));
-      });
-      continue;
-    }
-    fill_tile(op, job, tile);
-    for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
-      add_block<Op, tokens()>(job, tile_source<Op>{tile}, first + run, sums + run * panel_rows(lanes));
-    });
+  const panel_job job = make_job<Math>(w, x);
+  if (count == 1) {
+    multiply_token<Op, Math>(op, job, panel, first, sums);
+  } else {
+    multiply_tokens<Op, Math>(op, job, panel, first, count, sums);
   }
 }
 
 // The functions of the table are templates so that they are compiled only where products are called.
 
 /// The kernel of a precision and a width of codes.
-template <std::same_as<float> Sum>
+template <class T>
 void multiply(const packed_view& w, const packed_activations& x, index_t panel, index_t first, index_t count,
-              Sum* sums) {
+              float* sums) {
   const int bits = w.shape.code_bits;
   if (x.bytes != nullptr) {
-    if (bits == 2) return multiply_panel<byte_op<2>>(w, x, panel, first, count, sums);
-    if (bits == 4) return multiply_panel<byte_op<4>>(w, x, panel, first, count, sums);
-    return multiply_panel<byte_op<8>>(w, x, panel, first, count, sums);
+    if (bits == 2) return multiply_panel<byte_op<2>, byte_math>(w, x, panel, first, count, sums);
+    if (bits == 4) return multiply_panel<byte_op<4>, byte_math>(w, x, panel, first, count, sums);
+    return multiply_panel<byte_op<8>, byte_math>(w, x, panel, first, count, sums);
   }
   if (x.halves != nullptr) {
-    if (bits == 2) return multiply_panel<half_op<2>>(w, x, panel, first, count, sums);
-    if (bits == 4) return multiply_panel<half_op<4>>(w, x, panel, first, count, sums);
-    return multiply_panel<half_op<8>>(w, x, panel, first, count, sums);
+    if (bits == 2) return multiply_panel<half_op<2>, half_math>(w, x, panel, first, count, sums);
+    if (bits == 4) return multiply_panel<half_op<4>, half_math>(w, x, panel, first, count, sums);
+    return multiply_panel<half_op<8>, half_math>(w, x, panel, first, count, sums);
   }
-  if (bits == 2) return multiply_panel<exact_op<2>>(w, x, panel, first, count, sums);
-  if (bits == 4) return multiply_panel<exact_op<4>>(w, x, panel, first, count, sums);
-  if (w.tables->is_affine) return multiply_panel<exact_byte_op<true>>(w, x, panel, first, count, sums);
-  return multiply_panel<exact_byte_op<false>>(w, x, panel, first, count, sums);
+  if (bits == 2) return multiply_panel<exact_op<2>, exact_math>(w, x, panel, first, count, sums);
+  if (bits == 4) return multiply_panel<exact_op<4>, exact_math>(w, x, panel, first, count, sums);
+  if (w.tables->is_affine)
+    return multiply_panel<exact_byte_op<true>, exact_math>(w, x, panel, first, count, sums);
+  return multiply_panel<exact_byte_op<false>, exact_math>(w, x, panel, first, count, sums);
 }
 
-/// v (token, rank) = X R^T for the ranks of one vector; four sums of a quarter of the blocks each, added in
-/// order.
-template <int Tokens>
-QLR_DETAIL_INLINE void project_tokens(const factor_view& f, const geometry& shape,
-                                      const packed_activations& x, index_t vector, index_t first, float* v,
-                                      index_t v_stride) {
-  constexpr index_t quarters = 4;
-  const index_t blocks = shape.num_blocks();
-  const index_t quarter = (blocks + quarters - 1) / quarters;
-  vf sums[quarters][Tokens];
-  for (auto& row : sums) {
-    for (vf& sum : row) sum = set1(0.0F);
-  }
-  for (index_t step = 0; step < quarter; ++step) {
-    for (index_t col = 0; col < shape.block_cols; ++col) {
-      QLR_DETAIL_UNROLL
-      for (index_t q = 0; q < quarters; ++q) {
-        const index_t block = q * quarter + step;
-        if (block >= blocks) continue;
-        const vf r =
-            load_numbers(f.right, (vector * shape.padded_cols() + block * shape.block_cols + col) * lanes);
-        const float* p = x.exact + (block * x.tokens + first) * shape.block_cols + col;
-        QLR_DETAIL_UNROLL
-        for (int t = 0; t < Tokens; ++t) sums[q][t] = fma(r, set1(p[t * shape.block_cols]), sums[q][t]);
-      }
-    }
-  }
-  const vf one = set1(1.0F);
-  for (int t = 0; t < Tokens; ++t) {
-    const vf low = fma(one, sums[0][t], sums[1][t]);
-    const vf high = fma(one, sums[2][t], sums[3][t]);
-    store_f(v + (first + t) * v_stride + vector * lanes, mul(fma(one, low, high), set1(f.scale)));
-  }
-}
-
-template <std::same_as<float> Sum>
-void project(const factor_view& f, const geometry& shape, const packed_activations& x, index_t vector,
-             index_t first, index_t count, Sum* v, index_t v_stride) {
-  for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
-    project_tokens<tokens()>(f, shape, x, vector, first + run, v, v_stride);
-  });
-}
-
-/// sums (token, panel row) += v (token, rank) L^T, one rank after the other.
-template <int Tokens>
-QLR_DETAIL_INLINE void add_tokens(const factor_view& f, index_t panel, const float* v, index_t v_stride,
-                                  float* sums) {
-  vf total[Tokens][panel_vectors];
-  QLR_DETAIL_UNROLL
-  for (int t = 0; t < Tokens; ++t) {
-    QLR_DETAIL_UNROLL
-    for (index_t u = 0; u < panel_vectors; ++u)
-      total[t][u] = load_f(sums + t * panel_rows(lanes) + u * lanes);
-  }
-  for (index_t k = 0; k < f.rank; ++k) {
-    QLR_DETAIL_UNROLL
-    for (index_t u = 0; u < panel_vectors; ++u) {
-      const vf left = load_numbers(f.left, (panel * f.rank + k) * panel_rows(lanes) + u * lanes);
-      QLR_DETAIL_UNROLL
-      for (int t = 0; t < Tokens; ++t) total[t][u] = fma(left, set1(v[t * v_stride + k]), total[t][u]);
-    }
-  }
-  QLR_DETAIL_UNROLL
-  for (int t = 0; t < Tokens; ++t) {
-    QLR_DETAIL_UNROLL
-    for (index_t u = 0; u < panel_vectors; ++u)
-      store_f(sums + t * panel_rows(lanes) + u * lanes, total[t][u]);
-  }
-}
-
-template <std::same_as<float> Sum>
-void add_low_rank(const factor_view& f, index_t panel, const float* v, index_t v_stride, index_t count,
-                  Sum* sums) {
-  for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
-    add_tokens<tokens()>(f, panel, v + run * v_stride, v_stride, sums + run * panel_rows(lanes));
-  });
-}
-
-template <std::same_as<float> Sum>
-kernel_table make_kernels() {
-  return {lanes, &multiply<Sum>, &project<Sum>, &add_low_rank<Sum>};
+/// @tparam T  type of the activations
+template <class T>
+kernel_table<T> make_kernels() {
+  return {&pack<T>, &project<T>, &multiply<float>, &add_low_rank<float>, &store<T>};
 }

@@ -28,6 +28,12 @@ inline vf mul(vf a, vf b) {
 inline vf sub(vf a, vf b) {
   return _mm256_sub_ps(a, b);
 }
+inline vf add(vf a, vf b) {
+  return _mm256_add_ps(a, b);
+}
+inline vf load_int8(const std::uint8_t* p) {
+  return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p))));
+}
 inline vf load_fp16(const std::uint8_t* p) {
   return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
 }
@@ -51,6 +57,15 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return _mm256_cvtepi32_ps(x);
+}
+inline vi magnitude_bits(vf x) {
+  return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF));
+}
+inline vi bits_above(vf x, float base) {
+  return _mm256_sub_epi32(_mm256_castps_si256(x), _mm256_castps_si256(_mm256_set1_ps(base)));
+}
+inline vi max_i(vi a, vi b) {
+  return _mm256_max_epi32(a, b);
 }
 inline vi low_bytes(vi x) {
   return _mm256_and_si256(x, _mm256_set1_epi32(255));

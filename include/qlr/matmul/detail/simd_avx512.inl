@@ -32,6 +32,12 @@ inline vf mul(vf a, vf b) {
 inline vf sub(vf a, vf b) {
   return _mm512_sub_ps(a, b);
 }
+inline vf add(vf a, vf b) {
+  return _mm512_add_ps(a, b);
+}
+inline vf load_int8(const std::uint8_t* p) {
+  return _mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))));
+}
 inline vf load_fp16(const std::uint8_t* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
@@ -55,6 +61,15 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return _mm512_cvtepi32_ps(x);
+}
+inline vi magnitude_bits(vf x) {
+  return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
+}
+inline vi bits_above(vf x, float base) {
+  return _mm512_sub_epi32(_mm512_castps_si512(x), _mm512_castps_si512(_mm512_set1_ps(base)));
+}
+inline vi max_i(vi a, vi b) {
+  return _mm512_max_epi32(a, b);
 }
 inline vi low_bytes(vi x) {
   return _mm512_and_si512(x, _mm512_set1_epi32(255));

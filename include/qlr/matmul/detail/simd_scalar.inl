@@ -45,6 +45,12 @@ inline vf mul(vf a, vf b) {
 inline vf sub(vf a, vf b) {
   return map_f([&](index_t i) { return a.v[i] - b.v[i]; });
 }
+inline vf add(vf a, vf b) {
+  return map_f([&](index_t i) { return a.v[i] + b.v[i]; });
+}
+inline vf load_int8(const std::uint8_t* p) {
+  return map_f([&](index_t i) { return static_cast<float>(static_cast<std::int8_t>(p[i])); });
+}
 inline vf load_fp16(const std::uint8_t* p) {
   return map_f([&](index_t i) {
     float16 half;
@@ -77,6 +83,16 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return map_f([&](index_t i) { return static_cast<float>(static_cast<std::int32_t>(x.v[i])); });
+}
+inline vi magnitude_bits(vf x) {
+  return map_i([&](index_t i) { return std::bit_cast<std::uint32_t>(x.v[i]) & 0x7FFFFFFFU; });
+}
+inline vi bits_above(vf x, float base) {
+  return map_i(
+      [&](index_t i) { return std::bit_cast<std::uint32_t>(x.v[i]) - std::bit_cast<std::uint32_t>(base); });
+}
+inline vi max_i(vi a, vi b) { // of numbers without sign bit
+  return map_i([&](index_t i) { return std::max(a.v[i], b.v[i]); });
 }
 inline vi low_bytes(vi x) {
   return map_i([&](index_t i) { return x.v[i] & 0xFFU; });
