@@ -92,6 +92,9 @@ public:
                                       adapter_rank);
   }
 
+  /// The instruction set of the kernels that run.
+  [[nodiscard]] isa instruction_set() const noexcept { return kernels_.set; }
+
   /// Tasks of a phase; parts beyond it have nothing to do.
   [[nodiscard]] index_t num_tasks(int phase) const noexcept {
     if (phase == 0) return pack_tasks() + rank_groups() * tasks_of(x_.rows(), project_tokens);

@@ -4,6 +4,7 @@
 
 #include <qlr/core/matrix_view.hpp>
 #include <qlr/matmul/detail/geometry.hpp>
+#include <qlr/matmul/isa.hpp>
 #include <qlr/matmul/options.hpp>
 
 #include <cstdint>
@@ -107,6 +108,7 @@ struct packed_activations {
 /// The kernels of one instruction set for activations of type T.
 template <class T>
 struct kernel_table {
+  isa set; ///< as the kernels themselves say
   /// Packs tokens first ... first + count - 1 of X.
   void (*pack)(matrix_view<const T> x, const geometry& shape, index_t first, index_t count,
                const packed_activations& out);

@@ -329,5 +329,5 @@ void multiply(const packed_view& w, const packed_activations& x, index_t panel, 
 /// @tparam T  type of the activations
 template <class T>
 kernel_table<T> make_kernels() {
-  return {&pack<T>, &project<T>, &multiply<float>, &add_low_rank<float>, &store<T>};
+  return {kernel_set, &pack<T>, &project<T>, &multiply<float>, &add_low_rank<float>, &store<T>};
 }

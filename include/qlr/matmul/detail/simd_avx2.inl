@@ -3,6 +3,7 @@
 // Vector operations on 256 bits, for kernels.inl; included inside the namespace of the instruction set and
 // inside its target region.
 
+constexpr isa kernel_set = isa::avx2;
 constexpr index_t lanes = 8;
 constexpr int tile_tokens = 2; // 8 sums, 4 operands and an activation fit the 16 registers
 constexpr std::int32_t byte_bias = 0;

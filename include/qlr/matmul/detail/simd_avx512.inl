@@ -3,6 +3,7 @@
 // Vector operations on 512 bits, for kernels.inl; included inside the namespace of the instruction set and
 // inside its target region. QLR_DETAIL_VNNI is 1 where VNNI and VBMI may be used.
 
+constexpr isa kernel_set = QLR_DETAIL_VNNI != 0 ? isa::avx512_vnni : isa::avx512;
 constexpr index_t lanes = 16;
 constexpr int tile_tokens = 4; // 16 sums, 4 operands and the activations fit the 32 registers
 #if QLR_DETAIL_VNNI

@@ -3,6 +3,7 @@
 // Vector operations without intrinsics, for kernels.inl; included inside the namespace of the instruction
 // set.
 
+constexpr isa kernel_set = isa::scalar;
 constexpr index_t lanes = 4;
 constexpr int tile_tokens = 2;
 constexpr std::int32_t byte_bias = 0; // what dot_bytes adds to the first operand
