@@ -4,16 +4,20 @@
 // Y = X (Q + L R)^T with NF4 codes in groups of 64, on all threads, beside the product with the dense matrix.
 //
 //   read_bandwidth    one pass over a buffer as large as the packed weights, or as all rotated copies of them
+//   fma_peak          multiply-adds in registers
 //   matmul_dense      sgemv or sgemm of the BLAS library (label), else Eigen's product
+//   matmul_eigen      Eigen's product, which has one thread
 //   matmul_fused      ours; rank 0 is the product without a low-rank part
 //   matmul_unfused    ours without a low-rank part, then X R^T and its product with L by Eigen
 //
 // GB/s counts the bytes of packed codes, scales and factors once (dense: 4 m n); GFLOP/s counts 2 t (m n + r
-// (m + n)). "memory": calls take turns over copies that fill twice the last-level cache.
+// (m + n)); of_read and of_fma are their shares of what read_bandwidth and fma_peak measured in the same run.
+// "memory": calls take turns over copies that fill twice the last-level cache.
 
 #include <harness/axes.hpp>
 #include <harness/environment.hpp>
 #include <harness/matrices.hpp>
+#include <harness/peaks.hpp>
 #include <harness/program.hpp>
 #include <harness/timing.hpp>
 
@@ -24,7 +28,6 @@
 
 #include <benchmark/benchmark.h>
 
-#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <map>
@@ -115,6 +118,10 @@ std::string verify(const layer& l, const matrix<float>& x, const matrix<float>& 
              : sentence("the error is ", worst / largest, " of the largest result");
 }
 
+void multiply_eigen(const layer& l, const matrix<float>& x, matrix<float>& y) {
+  host::map(y).noalias() = host::map(x) * host::map(l.weight).transpose();
+}
+
 void multiply_dense(const layer& l, const matrix<float>& x, matrix<float>& y) {
 #if defined(QLR_USE_LAPACKE)
   const int m = static_cast<int>(l.weight.rows());
@@ -130,7 +137,7 @@ void multiply_dense(const layer& l, const matrix<float>& x, matrix<float>& y) {
     sgemm_("T", "N", &m, &t, &n, &alpha, l.weight.data(), &n, x.data(), &n, &beta, y.data(), &m);
   }
 #else
-  host::map(y).noalias() = host::map(x) * host::map(l.weight).transpose();
+  multiply_eigen(l, x, y);
 #endif
 }
 
@@ -145,24 +152,28 @@ std::map<std::tuple<index_t, index_t, index_t>, double>& dense_seconds() {
 }
 
 void report_rates(benchmark::State& state, const problem& p, const samples& times, index_t bytes,
-                  const std::string& label) {
+                  double bandwidth, const std::string& label) {
   if (times.is_empty()) return;
   const auto dense = dense_seconds().find({p.rows, p.cols, p.tokens});
-  state.counters["GB/s"] = static_cast<double>(bytes) / times.median() * 1e-9;
-  state.counters["GFLOP/s"] =
-      2e-9 * static_cast<double>(p.tokens * (p.rows * p.cols + p.rank * (p.rows + p.cols))) / times.median();
+  const double byte_rate = static_cast<double>(bytes) / times.median();
+  const double flop_rate =
+      2.0 * static_cast<double>(p.tokens * (p.rows * p.cols + p.rank * (p.rows + p.cols))) / times.median();
+  state.counters["GB/s"] = byte_rate * 1e-9;
+  state.counters["GFLOP/s"] = flop_rate * 1e-9;
+  if (bandwidth > 0) state.counters["of_read"] = byte_rate / bandwidth;
+  if (peaks().fma_rate > 0) state.counters["of_fma"] = flop_rate / peaks().fma_rate;
   if (dense != dense_seconds().end()) state.counters["speedup"] = dense->second / times.median();
   report(state, times, label);
 }
 
-void time_dense(benchmark::State& state, problem p) {
+void time_dense(benchmark::State& state, problem p, bool is_eigen) {
   thread_pool pool;
   p.rank = 0;
   const layer& l = layer_of(p, false, pool);
   const matrix<float> x = make_matrix(matrix_kind::gaussian, p.tokens, p.cols, pool, 4);
   matrix<float> y(p.tokens, p.rows, NAN);
   const auto body = [&](int) {
-    multiply_dense(l, x, y);
+    is_eigen ? multiply_eigen(l, x, y) : multiply_dense(l, x, y);
     return y.data();
   };
   const auto check = [&] {
@@ -170,8 +181,9 @@ void time_dense(benchmark::State& state, problem p) {
     return verify(l, x, y, 1e-4);
   };
   const samples times = verify_then_time(state, check, warm_ups, body);
-  if (!times.is_empty()) dense_seconds()[{p.rows, p.cols, p.tokens}] = times.median();
-  report_rates(state, p, times, 4 * p.rows * p.cols, blas_name());
+  if (!times.is_empty() && !is_eigen) dense_seconds()[{p.rows, p.cols, p.tokens}] = times.median();
+  report_rates(state, p, times, 4 * p.rows * p.cols, peaks().cache_bandwidth,
+               is_eigen ? "Eigen" : blas_name());
 }
 
 void time_fused(benchmark::State& state, const problem& p, precision mode, bool is_from_memory) {
@@ -191,6 +203,7 @@ void time_fused(benchmark::State& state, const problem& p, precision mode, bool 
   };
   const samples times = verify_then_time(state, check, warm_ups, body);
   report_rates(state, p, times, l.copies[0].size_bytes(),
+               is_from_memory ? peaks().memory_bandwidth : peaks().cache_bandwidth,
                std::string(to_string(l.copies[0].instruction_set())));
 }
 
@@ -213,28 +226,8 @@ void time_unfused(benchmark::State& state, const problem& p) {
     return verify(l, x, y, 1e-5);
   };
   const samples times = verify_then_time(state, check, warm_ups, body);
-  report_rates(state, p, times, l.copies[0].size_bytes(), "Q fused, L and R by Eigen");
-}
-
-void time_read(benchmark::State& state, index_t bytes) {
-  thread_pool pool;
-  const std::vector<std::uint64_t> words(static_cast<std::size_t>(bytes / 8), 1);
-  const auto body = [&](int) {
-    std::atomic<std::uint64_t> sum{0};
-    for_each_range(pool, bytes / 8, std::max<index_t>(8192, bytes / 8 / 64), [&](index_t begin, index_t end) {
-      std::uint64_t part = 0;
-      for (index_t i = begin; i < end; ++i) part += words[static_cast<std::size_t>(i)];
-      sum += part;
-    });
-    return sum.load();
-  };
-  const auto check = [&]() -> std::string {
-    return body(0) == static_cast<std::uint64_t>(bytes / 8) ? "" : "wrong sum";
-  };
-  const samples times = verify_then_time(state, check, warm_ups, body);
-  if (times.is_empty()) return;
-  state.counters["GB/s"] = static_cast<double>(bytes) / times.median() * 1e-9;
-  report(state, times);
+  report_rates(state, p, times, l.copies[0].size_bytes(), peaks().cache_bandwidth,
+               "Q fused, L and R by Eigen");
 }
 
 template <class Body>
@@ -248,7 +241,9 @@ void register_shape(index_t rows, index_t cols, const std::vector<index_t>& rank
   for (const index_t t : tokens) {
     const problem dense{rows, cols, 0, t};
     add_row(sentence("matmul_dense/", shape, "/Tokens:", t), calls_for(dense),
-            [=](benchmark::State& state) { time_dense(state, dense); });
+            [=](benchmark::State& state) { time_dense(state, dense, false); });
+    add_row(sentence("matmul_eigen/", shape, "/Tokens:", t), calls_for(dense),
+            [=](benchmark::State& state) { time_dense(state, dense, true); });
   }
   for (const index_t rank : ranks) {
     for (const index_t t : tokens) {
@@ -267,9 +262,12 @@ void register_shape(index_t rows, index_t cols, const std::vector<index_t>& rank
 }
 
 void register_rows() {
-  add_row("read_bandwidth/cache", 101, [](benchmark::State& state) { time_read(state, 10 << 20); });
-  add_row("read_bandwidth/memory", 9,
-          [](benchmark::State& state) { time_read(state, 2 * last_level_cache_bytes()); });
+  add_row("read_bandwidth/cache", 101,
+          [](benchmark::State& state) { time_read(state, 10 << 20, peaks().cache_bandwidth); });
+  add_row("read_bandwidth/memory", 9, [](benchmark::State& state) {
+    time_read(state, 2 * last_level_cache_bytes(), peaks().memory_bandwidth);
+  });
+  add_row("fma_peak", 9, time_fma);
   register_shape(4096, 4096, {64, 0}, {1, 4, 16, 128, 512});
   register_shape(4096, 4096, {8, 16, 32, 128, 256}, {1});
   for (const auto& [rows, cols] :
