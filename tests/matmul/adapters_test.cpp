@@ -152,7 +152,7 @@ TEST_CASE("prepack: mistakes are refused with a sentence", "[matmul]") {
   CHECK(error_of([&] { (void)prepack(quantized_matrix_view{}, isa::scalar); }) ==
         "Q is 0 x 0, it must not be empty");
   CHECK(error_of([] { (void)parse_isa("sse9"); }) ==
-        "instruction set is 'sse9', allowed are scalar, avx2, avx512, avx512_vnni");
+        "instruction set is 'sse9', allowed are scalar, avx2, avx512, avx512_vnni, neon, neon_dotprod");
   for (const isa set : all_isas) {
     CHECK(parse_isa(to_string(set)) == set);
     if (is_available(set)) continue;

@@ -5,40 +5,82 @@
 #include <qlr/core/status.hpp>
 
 #include <array>
+#include <cstddef>
 #include <cstdlib>
 #include <string>
 #include <string_view>
 
-// Kernels for x86 are compiled with function attributes, whatever the flags of the including file.
+// Kernels are compiled with function attributes, whatever the flags of the including file.
 #if (defined(__GNUC__) || defined(__clang__)) && defined(__x86_64__) && !defined(__CUDACC__)
 #define QLR_HAS_X86_KERNELS 1
 #else
 #define QLR_HAS_X86_KERNELS 0
 #endif
+#if (defined(__GNUC__) || defined(__clang__)) && defined(__aarch64__) && defined(__ARM_NEON) &&              \
+    !defined(__CUDACC__)
+#define QLR_HAS_NEON_KERNELS 1
+#else
+#define QLR_HAS_NEON_KERNELS 0
+#endif
+
+#if QLR_HAS_NEON_KERNELS
+#if defined(__linux__)
+#include <sys/auxv.h>
+#elif defined(__APPLE__)
+#include <sys/sysctl.h>
+#endif
+#endif
 
 namespace qlr {
 
-/// Instruction sets that the matrix product has kernels for, from the most general to the fastest.
+/// Instruction sets that the matrix product has kernels for; those of one machine from the most general to
+/// the fastest.
 enum class isa {
-  scalar,     ///< any machine
-  avx2,       ///< AVX2, FMA, F16C
-  avx512,     ///< AVX-512 F, BW, VL, DQ
-  avx512_vnni ///< also VNNI and VBMI: Ice Lake, Zen 4 and later
+  scalar,      ///< any machine
+  avx2,        ///< AVX2, FMA, F16C
+  avx512,      ///< AVX-512 F, BW, VL, DQ
+  avx512_vnni, ///< also VNNI and VBMI: Ice Lake, Zen 4 and later
+  neon,        ///< AdvSIMD: every AArch64 machine
+  neon_dotprod ///< also the dot products of Armv8.2: Cortex-A76, Neoverse N1, Apple M1 and later
 };
 
-inline constexpr auto all_isas = std::to_array<isa>({isa::scalar, isa::avx2, isa::avx512, isa::avx512_vnni});
+inline constexpr auto all_isas =
+    std::to_array<isa>({isa::scalar, isa::avx2, isa::avx512, isa::avx512_vnni, isa::neon, isa::neon_dotprod});
 
 [[nodiscard]] constexpr std::string_view to_string(isa set) {
-  constexpr std::array<std::string_view, all_isas.size()> names{"scalar", "avx2", "avx512", "avx512_vnni"};
+  constexpr std::array<std::string_view, all_isas.size()> names{"scalar",      "avx2", "avx512",
+                                                                "avx512_vnni", "neon", "neon_dotprod"};
   return names[static_cast<std::size_t>(set)];
 }
 
+#if QLR_HAS_NEON_KERNELS
+namespace matmul_detail {
+
+/// True when the machine has SDOT, an extension that later versions of the architecture made mandatory.
+[[nodiscard]] inline bool has_dot_product() {
+#if defined(__linux__)
+  constexpr unsigned long asimd_dot_product = 1UL << 20U; // HWCAP_ASIMDDP, which old C libraries do not name
+  return (getauxval(AT_HWCAP) & asimd_dot_product) != 0;
+#elif defined(__APPLE__)
+  int value = 0;
+  std::size_t size = sizeof value;
+  return sysctlbyname("hw.optional.arm.FEAT_DotProd", &value, &size, nullptr, 0) == 0 && value != 0;
+#elif defined(__ARM_FEATURE_DOTPROD)
+  return true; // the whole build asks for it
+#else
+  return false;
+#endif
+}
+
+} // namespace matmul_detail
+#endif
+
 /// True when this machine and this build can run the kernels of a set.
 [[nodiscard]] inline bool is_available(isa set) {
-#if QLR_HAS_X86_KERNELS
   switch (set) {
   case isa::scalar:
     return true;
+#if QLR_HAS_X86_KERNELS
   case isa::avx2:
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   case isa::avx512:
@@ -47,11 +89,16 @@ inline constexpr auto all_isas = std::to_array<isa>({isa::scalar, isa::avx2, isa
   case isa::avx512_vnni:
     return is_available(isa::avx512) && __builtin_cpu_supports("avx512vnni") &&
            __builtin_cpu_supports("avx512vbmi");
-  }
-  return false;
-#else
-  return set == isa::scalar;
 #endif
+#if QLR_HAS_NEON_KERNELS
+  case isa::neon:
+    return true;
+  case isa::neon_dotprod:
+    return matmul_detail::has_dot_product();
+#endif
+  default:
+    return false;
+  }
 }
 
 /// @throws qlr::error invalid_argument: no set has this name

@@ -13,7 +13,7 @@ namespace qlr {
 
 /// Rows that a vector register of an instruction set holds.
 [[nodiscard]] constexpr index_t lanes_of(isa set) {
-  return set == isa::scalar ? 4 : set == isa::avx2 ? 8 : 16;
+  return set == isa::avx2 ? 8 : set == isa::avx512 || set == isa::avx512_vnni ? 16 : 4;
 }
 
 /// The factors of s L R in the order of the kernels: a base's own low-rank part, or an adapter for any base
