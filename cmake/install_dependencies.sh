@@ -1,12 +1,24 @@
 #!/usr/bin/env bash
 # SPDX-FileCopyrightText: 2026 The qlr authors
 # SPDX-License-Identifier: MIT
-# Installs what the build needs and the machine lacks. With --fuzz: clang and its sanitizer runtime too.
+# Installs what the build needs and the machine lacks; options name what is wanted besides:
+#   --fuzz     clang and its sanitizer runtime
+#   --aarch64  compiler and emulator that test the kernels for AArch64 on an x86-64 machine (Debian, Ubuntu)
 #   Debian, Ubuntu: apt-get (through sudo when not root); macOS: brew; elsewhere: lists what is missing and fails.
 set -euo pipefail
 
 with_fuzz=false
-[ "${1:-}" = "--fuzz" ] && with_fuzz=true
+with_aarch64=false
+for option in "$@"; do
+  case $option in
+    --fuzz) with_fuzz=true ;;
+    --aarch64) with_aarch64=true ;;
+    *)
+      echo "install_dependencies.sh: unknown argument $option" >&2
+      exit 2
+      ;;
+  esac
+done
 
 has() { command -v "$1" > /dev/null; }
 
@@ -64,6 +76,9 @@ if has apt-get; then
   if $with_fuzz; then
     apt_install_missing clang
     apt_install_missing "$(clang_runtime_package)"
+  fi
+  if $with_aarch64 && [ "$(uname -m)" = x86_64 ]; then
+    apt_install_missing g++-aarch64-linux-gnu qemu-user
   fi
 elif has brew; then
   for package in $(missing_packages brew_has cmake eigen catch2 nlohmann-json cli11 google-benchmark); do
