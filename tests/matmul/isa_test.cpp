@@ -68,6 +68,12 @@ quantized_matrix with_uneven_levels(const quantized_matrix& q) {
   return {"uneven", q.layout(), levels, q.codes(), q.scales(), q.zeros()};
 }
 
+/// The same scales with one code everywhere, given as a byte of codes.
+quantized_matrix with_codes(const quantized_matrix& q, std::uint8_t byte) {
+  return {"constant", q.layout(), q.levels(), std::vector<std::uint8_t>(q.codes().size(), byte),
+          q.scales(), q.zeros()};
+}
+
 /// A factor as fp16, bf16 or fp32 holds it.
 matrix<float> factor(index_t rows, index_t cols, std::uint64_t seed, index_t type) {
   matrix<float> out = normal_matrix(rows, cols, seed);
@@ -150,14 +156,13 @@ struct problem {
   }
 };
 
-void check_same_bits(const quantized_matrix& q, const shape& s) {
-  const problem p(q, s.rank);
-  const matrix<float> x = normal_matrix(s.tokens, q.cols(), 4);
+void check_same_bits(const quantized_matrix& q, index_t rank, const matrix<float>& x) {
+  const problem p(q, rank);
   for (const precision mode : {precision::exact, precision::bf16, precision::int8}) {
     matrix<float> scalar;
     for (const isa set : all_isas) {
       if (!is_available(set)) continue;
-      CAPTURE(q.format_name(), s.rows, s.cols, s.rank, s.tokens, to_string(mode), to_string(set));
+      CAPTURE(q.format_name(), q.rows(), q.cols(), rank, x.rows(), to_string(mode), to_string(set));
       const matrix<float> y = p.multiply(x, mode, set);
       if (set == isa::scalar) {
         scalar = y;
@@ -218,17 +223,31 @@ TEST_CASE("isa: the fastest set is the default, QLR_ISA overrides it", "[matmul]
 TEST_CASE("isa: every set gives the bits of the scalar one", "[matmul][isa][property]") {
   for (const shape& s : shapes) {
     const matrix<float> weight = normal_matrix(s.rows, s.cols, 1);
-    // 2, 4 and 8 bits with and without zero points and as a table; scales of fp32, bf16 and fp16
+    const matrix<float> x = normal_matrix(s.tokens, s.cols, 4);
+    // 2, 4 and 8 bits with and without zero points and as a table; scales of fp16 and fp32
     for (const std::string_view name : {"sign", "int2", "uint2", "nf2", "nf3", "int4", "uint4", "minmax4",
                                         "nf4", "nvfp4", "iq4_nl", "mxint8", "uint8"}) {
-      check_same_bits(quantize(weight.view(), make_quantizer(name)), s);
+      check_same_bits(quantize(weight.view(), make_quantizer(name)), s.rank, x);
     }
     for (const index_t group : {index_t{17}, group_per_row}) {
       if (group > s.cols) continue;
       for (const std::string_view name : {"nf2", "nf4", "uint4", "int8"}) {
-        check_same_bits(quantize(weight.view(), make_quantizer(name, {.group_size = group})), s);
+        check_same_bits(quantize(weight.view(), make_quantizer(name, {.group_size = group})), s.rank, x);
       }
     }
-    check_same_bits(with_uneven_levels(quantize(weight.view(), make_quantizer("int8"))), s);
+    check_same_bits(with_uneven_levels(quantize(weight.view(), make_quantizer("int8"))), s.rank, x);
+  }
+}
+
+TEST_CASE("isa: sums of the largest products do not overflow", "[matmul][isa]") {
+  const matrix<float> weight = normal_matrix(5, 128, 1);
+  for (const float activation : {1.0F, -1.0F}) {
+    const matrix<float> x(3, 128, activation); // all round to the largest integer
+    for (const std::string_view name : {"int2", "nf4", "int8", "uint8"}) {
+      const quantized_matrix q = quantize(weight.view(), make_quantizer(name));
+      for (const std::uint8_t codes : {std::uint8_t{0x00}, std::uint8_t{0xFF}}) {
+        check_same_bits(with_codes(q, codes), 0, x);
+      }
+    }
   }
 }
