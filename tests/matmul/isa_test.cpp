@@ -74,13 +74,14 @@ quantized_matrix with_codes(const quantized_matrix& q, std::uint8_t byte) {
           q.scales(), q.zeros()};
 }
 
-/// A factor as fp16, bf16 or fp32 holds it.
+/// A factor as fp16, bf16, fp32 or int8 holds it.
 matrix<float> factor(index_t rows, index_t cols, std::uint64_t seed, index_t type) {
   matrix<float> out = normal_matrix(rows, cols, seed);
   for (index_t i = 0; i < out.size(); ++i) {
     float& value = out.data()[i];
     if (type == 0) value = to_float(to_float16(value));
     if (type == 1) value = to_float(to_bfloat16(value * 1e-7F)); // smaller than fp16 goes
+    if (type == 3) value = std::nearbyint(std::clamp(value, -3.0F, 3.0F) * 40) * 0.125F;
   }
   return out;
 }
@@ -101,7 +102,7 @@ struct problem {
     for (std::size_t i = 0; i < left.size(); ++i) {
       const index_t own = i == 0 ? rank : i == 1 ? most_rank : 3;
       left[i] = factor(q.rows(), own, 10 + i, static_cast<index_t>(i));
-      right[i] = factor(own, q.cols(), 20 + i, static_cast<index_t>(i));
+      right[i] = factor(own, q.cols(), 20 + i, i == 2 ? 3 : static_cast<index_t>(i));
     }
   }
 
@@ -111,8 +112,8 @@ struct problem {
   [[nodiscard]] matrix<float> multiply(const matrix<float>& x, precision mode, isa set) const {
     const packed_weights packed = prepack(q.view(), left[0].view(), right[0].view(), 0.5F, set);
     CHECK(packed.instruction_set() == set);
-    const packed_factors first = prepack_factors(left[1].view(), right[1].view(), 2.0F, q.layout(), set);
-    const packed_factors second = prepack_factors(left[2].view(), right[2].view(), 1.0F, q.layout(), set);
+    const packed_factors first = prepack_factors(left[1].view(), right[1].view(), 2.0F, set);
+    const packed_factors second = prepack_factors(left[2].view(), right[2].view(), 1.0F, set);
     const std::array<const packed_factors*, 2> adapters{&first, &second};
     std::vector<std::int32_t> ids;
     for (index_t t = 0; t < x.rows(); ++t) ids.push_back(adapter_of(t));

@@ -2,9 +2,6 @@
 // SPDX-License-Identifier: MIT
 #include "support.hpp"
 
-#include <cstdlib>
-#include <string>
-
 using namespace qlr;
 using namespace qlr::test;
 
@@ -16,15 +13,7 @@ TEST_CASE("matmul: the kernels of the set that was asked for run", "[matmul]") {
     const packed_weights packed = p.pack(set);
     matmul_workspace workspace(packed, 1, precision::exact);
     CHECK(matmul_call<float>(packed, x.view(), y.view(), {}, workspace).instruction_set() == set);
-    REQUIRE(::setenv("QLR_ISA", std::string(to_string(set)).c_str(), 1) == 0);
-    CHECK(default_isa() == set);
-    CHECK(prepack(p.q.view(), p.left.view(), p.right.view()).instruction_set() == set);
   }
-  REQUIRE(::setenv("QLR_ISA", "sse9", 1) == 0);
-  CHECK(report_of([&] { (void)prepack(p.q.view(), p.left.view(), p.right.view()); }).message ==
-        "instruction set is 'sse9', allowed are scalar, avx2, avx512, avx512_vnni");
-  REQUIRE(::unsetenv("QLR_ISA") == 0);
-  CHECK(default_isa() == available_sets().back());
 }
 
 TEST_CASE("matmul: a token's result does not depend on other tokens, threads or parts", "[matmul][threads]") {
