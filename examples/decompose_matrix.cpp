@@ -3,15 +3,15 @@
 
 // Splits a weight matrix of a .safetensors or .npy file into a quantized and a low-rank part; --help tells
 // the rest.
+#include <common/output.hpp>
+#include <common/progress.hpp>
+#include <common/text.hpp>
 #include <decompose_matrix/arguments.hpp>
 #include <decompose_matrix/input.hpp>
-#include <decompose_matrix/progress.hpp>
 #include <decompose_matrix/report.hpp>
-#include <decompose_matrix/text.hpp>
 
 #include <qlr/qlr.hpp>
 
-#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
@@ -23,29 +23,6 @@
 namespace {
 
 using clock_type = std::chrono::steady_clock;
-
-qlr::decompose_options make_options(const arguments& args) {
-  qlr::decompose_options options;
-  options.rank = args.rank;
-  options.steps = qlr::find_preset(args.method).steps;
-  if (args.iterations) options.steps.iterations = *args.iterations;
-  options.svd = args.svd == "exact" ? qlr::svd_method::exact : qlr::svd_method::randomized;
-  options.factors = qlr::factor_storage_of_bits(args.factor_bits);
-  options.sketch.seed = args.seed;
-  return options;
-}
-
-/// Refuses outputs that could not be written, before any work is done for them.
-void check_outputs(const arguments& args) {
-  std::vector<std::string> seen;
-  for (const std::string& path : {args.output, args.reconstruct, args.json}) {
-    if (path.empty() || (path == "-" && path == args.json)) continue;
-    qlr::require(std::find(seen.begin(), seen.end(), path) == seen.end(), qlr::status_code::invalid_argument,
-                 "'", path, "' is given for two outputs");
-    seen.push_back(path);
-    (void)qlr::io::atomic_file(path); // removed again: never committed
-  }
-}
 
 void write_dense(const std::string& path, const qlr::decomposition& parts,
                  const qlr::matrix<float>& quantized, const qlr::matrix<float>& sum) {
@@ -80,7 +57,7 @@ void run(const arguments& args) {
   const qlr::matrix_view<const float> weight = source.weight;
   const calibration data = open_calibration(args.calibration, weight.rows(), weight.cols());
   const qlr::metric metric = choose_metric(args, data, weight.rows(), weight.cols());
-  check_outputs(args);
+  check_outputs({args.output, args.reconstruct, args.json == "-" ? "" : args.json});
   qlr::thread_pool pool(args.threads);
   const qlr::executor threads(pool);
   qlr::decompose_options options = make_options(args);
@@ -90,9 +67,9 @@ void run(const arguments& args) {
   if (!args.quiet) print_header(args, source);
   qlr::decompose_result result;
   {
-    progress shown(!args.quiet);
+    progress shown(!args.quiet, "iteration");
     options.on_iteration = [&](const qlr::iteration_report& iteration) {
-      shown.set_iteration(iteration.iteration);
+      shown.set_step(iteration.iteration);
       if (!args.quiet) print_iteration(iteration);
     };
     result = qlr::decompose(weight, quantizer, options, metric, threads);
@@ -113,12 +90,7 @@ void run(const arguments& args) {
   if (!args.output.empty()) qlr::io::save(args.output, result.best);
   if (!args.reconstruct.empty()) write_dense(args.reconstruct, result.best, quantized, sum);
   if (!args.quiet) print_summary(summary);
-  if (!args.json.empty()) write_json(args.json, to_json(summary));
-}
-
-void check_standard_output() {
-  qlr::require(std::fflush(stdout) == 0 && std::ferror(stdout) == 0, qlr::status_code::io_failure,
-               "cannot write to standard output");
+  if (!args.json.empty()) write_text(args.json, to_json(summary));
 }
 
 } // namespace

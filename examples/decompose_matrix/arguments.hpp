@@ -2,26 +2,15 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/quant/formats.hpp>
+#include <common/command_line.hpp>
 
-#include <cstdint>
-#include <optional>
 #include <string>
 
 /// The command line of decompose_matrix, checked as far as it can be without opening a file.
-struct arguments {
+struct arguments : decomposition_arguments {
   std::string input; ///< empty: the built-in matrix
   std::string tensor;
   bool list = false;
-  std::string method = "best";
-  std::string quantizer; ///< empty: what the method is usually combined with
-  qlr::format_options format;
-  int factor_bits = 16;
-  qlr::index_t rank = 16;
-  std::optional<int> iterations;
-  std::uint64_t seed = 0;
-  std::string svd = "randomized";
-  int threads = 0;
   std::string device = "cpu";
   std::string calibration;
   std::string metric; ///< empty: what the method can use of the calibration

@@ -1,7 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
+#include <common/text.hpp>
 #include <decompose_matrix/input.hpp>
-#include <decompose_matrix/text.hpp>
 
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/core/random.hpp>

@@ -1,9 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
+#include <common/text.hpp>
 #include <decompose_matrix/report.hpp>
-#include <decompose_matrix/text.hpp>
 
-#include <qlr/io/atomic_file.hpp>
 #include <qlr/version.hpp>
 
 #include <nlohmann/json.hpp>
@@ -111,14 +110,4 @@ std::string to_json(const report& run) {
   json["peak_rss_bytes"] = peak_rss_bytes();
   // A path that is not UTF-8 must not fail a run that is done.
   return json.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-}
-
-void write_json(const std::string& path, const std::string& text) {
-  if (path == "-") {
-    std::fwrite(text.data(), 1, text.size(), stdout);
-    return;
-  }
-  qlr::io::atomic_file file(path);
-  file.write(text);
-  file.commit();
 }

@@ -37,6 +37,3 @@ void print_summary(const report& run);
 
 /// Pretty-printed, one key per line.
 [[nodiscard]] std::string to_json(const report& run);
-
-/// Writes text to a file that appears complete or not at all, or to standard output for "-".
-void write_json(const std::string& path, const std::string& text);

@@ -15,7 +15,8 @@
 /// Shows on a terminal's standard error that work longer than a second is going on; nothing anywhere else.
 class progress {
 public:
-  explicit progress(bool is_wanted) {
+  /// @param what  of which a number is shown: "iteration 3 is running"
+  progress(bool is_wanted, const char* what) : what_(what) {
 #if __has_include(<unistd.h>)
     if (is_wanted && isatty(STDERR_FILENO) != 0) worker_ = std::thread([this] { show(); });
 #else
@@ -33,10 +34,11 @@ public:
     if (worker_.joinable()) worker_.join();
   }
 
-  void set_iteration(int iteration) {
+  /// @param num_done  steps that are finished
+  void set_step(int num_done) {
     const std::lock_guard lock(mutex_);
     clear_line();
-    iteration_ = iteration;
+    num_done_ = num_done;
   }
 
 private:
@@ -47,7 +49,7 @@ private:
     auto pause = std::chrono::milliseconds(1000);
     while (!changed_.wait_for(lock, pause, [this] { return is_done_; })) {
       const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-      std::fprintf(stderr, "\riteration %d is running, %.0f s", iteration_ + 1, seconds);
+      std::fprintf(stderr, "\r%s %d is running, %.0f s", what_, num_done_ + 1, seconds);
       std::fflush(stderr);
       is_shown_ = true;
       pause = 250ms;
@@ -62,7 +64,8 @@ private:
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  int iteration_ = 0;
+  const char* what_;
+  int num_done_ = 0;
   bool is_done_ = false;
   bool is_shown_ = false;
   std::thread worker_; // last: it uses the other members

@@ -7,12 +7,15 @@
 
 /// The text with control bytes as \xNN: names come from files, they must not steer a terminal or break a
 /// line.
-[[nodiscard]] inline std::string printable(std::string_view text) {
+///
+/// @param kept  control bytes that stay as they are
+[[nodiscard]] inline std::string printable(std::string_view text, std::string_view kept = {}) {
   constexpr std::string_view digits = "0123456789abcdef";
   std::string result;
   for (const char character : text) {
     const auto byte = static_cast<unsigned char>(character);
-    if (byte >= 0x20U && byte != 0x7FU) {
+    const bool is_harmless = byte >= 0x20U && byte != 0x7FU;
+    if (is_harmless || kept.find(character) != std::string_view::npos) {
       result += character;
     } else {
       result += "\\x";

@@ -1,0 +1,78 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#include <story/arguments.hpp>
+
+#include <qlr/decompose/presets.hpp>
+
+#include <array>
+#include <string_view>
+#include <vector>
+
+namespace {
+
+constexpr auto precisions = {qlr::precision::exact, qlr::precision::bf16, qlr::precision::int8};
+
+/// What is parsed as text and checked afterwards.
+struct names {
+  std::string precision = "exact";
+  std::string isa;
+};
+
+void add_options(CLI::App& app, arguments& args, names& text) {
+  app.add_option("MODEL", args.model, "checkpoint of a Llama model (.safetensors)")->required();
+  app.add_option("--tokenizer", args.tokenizer, "its tokenizer in the format of llama2.c (.bin)")->required();
+  add_decomposition_options(app, args, "of the sampled text and of the randomized SVD");
+  app.get_option("--method")->description("none (weights as they are), or see below");
+  app.add_option("--temperature", args.temperature, "0 = the likeliest token; else of the softmax")
+      ->capture_default_str();
+  app.add_option("--tokens", args.tokens, "to generate (default: 256, or what the context leaves)");
+  app.add_option("--prompt", args.prompt, "how the text begins");
+  app.add_flag("--evaluate", args.evaluate,
+               "compare with the uncompressed model: perplexity, KL divergence, top-1 agreement");
+  app.add_option("--precision", text.precision, "exact | bf16 | int8: of the fused product")
+      ->capture_default_str();
+  app.add_option("--isa", text.isa, "scalar | avx2 | avx512 | avx512_vnni (default: the fastest)");
+  app.add_option("--json", args.json, "write the report; - is standard output and prints nothing else");
+  app.add_flag("--quiet", args.quiet, "print the text only");
+}
+
+void check_method(arguments& args) {
+  std::vector<std::string_view> methods{"none"};
+  for (const qlr::preset& method : qlr::presets) methods.push_back(method.name);
+  require_one_of("method", args.method, methods);
+  if (args.is_compressed()) return check_decomposition_arguments(args);
+  check_threads(args.threads);
+}
+
+qlr::precision parse_precision(const std::string& name) {
+  std::vector<std::string_view> allowed;
+  for (const qlr::precision mode : precisions) {
+    if (to_string(mode) == name) return mode;
+    allowed.push_back(to_string(mode));
+  }
+  require_one_of("precision", name, allowed);
+  return qlr::precision::exact; // not reached
+}
+
+} // namespace
+
+arguments parse_arguments(int argc, char** argv) {
+  arguments result;
+  result.rank = 4;
+  names text;
+  CLI::App app{"Compresses the linear layers of a small Llama model, W ~= Q + L R, and lets it tell a story "
+               "straight from the packed codes."};
+  add_options(app, result, text);
+  parse(app, argc, argv);
+  if (result.json == "-") result.quiet = true;
+  check_method(result);
+  result.mode = parse_precision(text.precision);
+  result.instruction_set = text.isa.empty() ? qlr::default_isa() : qlr::parse_isa(text.isa);
+  qlr::require_available(result.instruction_set);
+  qlr::require(qlr::is_finite(result.temperature) && result.temperature >= 0,
+               qlr::status_code::invalid_argument, "temperature is ", result.temperature,
+               ", allowed are 0 and finite numbers above");
+  qlr::require(result.tokens.value_or(0) >= 0, qlr::status_code::invalid_argument, "tokens is ",
+               result.tokens.value_or(0), ", allowed are 0 and above");
+  return result;
+}
