@@ -11,7 +11,7 @@ namespace {
 using qlr::index_t;
 
 constexpr std::uint64_t first_seed = 20260101;
-constexpr index_t num_texts = 16;
+constexpr index_t num_texts = 8;
 constexpr index_t longest_text = 512;
 
 /// Sums over predictions, of which evaluation holds the means.

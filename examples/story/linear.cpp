@@ -28,9 +28,10 @@ float dot(const float* a, const float* b, index_t count) {
     for (index_t j = 0; j < lanes; ++j) sums[j] += a[i + j] * b[i + j];
   }
   for (index_t j = 0; i < count; ++i, ++j) sums[j] += a[i] * b[i];
-  float total = 0;
-  for (const float sum : sums) total += sum;
-  return total;
+  for (index_t half = lanes / 2; half > 0; half /= 2) {
+    for (index_t j = 0; j < half; ++j) sums[j] += sums[j + half];
+  }
+  return sums[0];
 }
 
 void multiplier::reserve(const linear& weight, index_t tokens) {

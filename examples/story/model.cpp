@@ -52,8 +52,8 @@ model make_dense_model(const checkpoint& weights) {
 
 session::session(const model& source, index_t context, qlr::precision mode, const qlr::executor& run)
     : model_(source), config_(source.weights.config()), context_(context), multiply_(mode, run),
-      head_(source.weights.head()), keys_(config_.num_layers * context, config_.kv_dim()),
-      values_(config_.num_layers * context, config_.kv_dim()), angles_(rotation_angles(context, config_)),
+      head_(source.weights.head()), keys_(config_.num_layers * config_.kv_dim(), context),
+      values_(config_.num_layers * config_.kv_dim(), context), angles_(rotation_angles(context, config_)),
       stream_(chunk_tokens, config_.dim), normalised_(chunk_tokens, config_.dim),
       queries_(chunk_tokens, config_.dim), attended_(chunk_tokens, config_.dim),
       gate_(chunk_tokens, config_.hidden_dim), up_(chunk_tokens, config_.hidden_dim),
@@ -97,10 +97,10 @@ void session::attend(index_t block, index_t tokens) {
   normalise(weights.attention_norm.data(), 0, tokens);
   const qlr::matrix_view<float> x = first_rows(normalised_, tokens);
   const qlr::matrix_view<float> queries = first_rows(queries_, tokens);
-  const qlr::matrix_view<float> keys = rows_of(keys_, block, position_, tokens);
+  const qlr::matrix_view<float> keys = columns_of(keys_, block, position_, tokens);
   multiply_(layer(block, query), x, queries);
   multiply_(layer(block, key), x, keys);
-  multiply_(layer(block, value), x, rows_of(values_, block, position_, tokens));
+  multiply_(layer(block, value), x, columns_of(values_, block, position_, tokens));
   rotate(queries);
   rotate(keys);
   const qlr::executor run = multiply_.threads_for(2 * tokens * (position_ + tokens) * config_.dim);
@@ -111,22 +111,21 @@ void session::attend(index_t block, index_t tokens) {
 
 void session::attend_head(index_t block, index_t head, index_t tokens) {
   const index_t size = config_.head_dim();
-  const index_t kv_col = head / (config_.num_heads / config_.num_kv_heads) * size;
-  const qlr::matrix_view<float> keys = rows_of(keys_, block, 0, position_ + tokens);
-  const qlr::matrix_view<float> values = rows_of(values_, block, 0, position_ + tokens);
+  const index_t kv_head = head / (config_.num_heads / config_.num_kv_heads);
+  const index_t first_row = block * config_.kv_dim() + kv_head * size;
   const float scale = 1.0F / std::sqrt(static_cast<float>(size));
   float* scores = scores_.view().row(head);
   for (index_t t = 0; t < tokens; ++t) {
     const index_t visible = position_ + t + 1; // a token sees itself and what was before it
-    for (index_t p = 0; p < visible; ++p) {
-      scores[p] = scale * dot(&queries_(t, head * size), keys.row(p) + kv_col, size);
+    std::fill_n(scores, visible, 0.0F);
+    for (index_t i = 0; i < size; ++i) {
+      const float* keys = keys_.view().row(first_row + i);
+      const float element = scale * queries_(t, head * size + i);
+      for (index_t p = 0; p < visible; ++p) scores[p] += element * keys[p];
     }
     apply_softmax(scores, visible);
-    float* out = &attended_(t, head * size);
-    std::fill_n(out, size, 0.0F);
-    for (index_t p = 0; p < visible; ++p) {
-      const float* from = values.row(p) + kv_col;
-      for (index_t i = 0; i < size; ++i) out[i] += scores[p] * from[i];
+    for (index_t i = 0; i < size; ++i) {
+      attended_(t, head * size + i) = dot(scores, values_.view().row(first_row + i), visible);
     }
   }
 }
@@ -181,7 +180,7 @@ const linear& session::layer(index_t block, linear_layer which) const {
   return model_.layers[static_cast<std::size_t>(block * num_linear_layers + which)];
 }
 
-qlr::matrix_view<float> session::rows_of(qlr::matrix<float>& cache, index_t block, index_t first,
-                                         index_t tokens) const {
-  return {cache.view().row(block * context_ + first), tokens, cache.cols()};
+qlr::matrix_view<float> session::columns_of(qlr::matrix<float>& cache, index_t block, index_t first,
+                                            index_t tokens) const {
+  return {cache.view().row(block * config_.kv_dim()) + first, tokens, config_.kv_dim(), 1, context_};
 }

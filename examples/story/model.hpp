@@ -54,9 +54,9 @@ private:
   /// Rotates neighbouring elements of every head by the angle of their position.
   void rotate(qlr::matrix_view<float> vectors) const;
   [[nodiscard]] const linear& layer(qlr::index_t block, linear_layer which) const;
-  /// Keys or values of a block, one row per token of the text.
-  [[nodiscard]] qlr::matrix_view<float> rows_of(qlr::matrix<float>& cache, qlr::index_t block,
-                                                qlr::index_t first, qlr::index_t tokens) const;
+  /// Keys or values of a block for tokens first, ...: (t, kv_dim), neighbouring tokens side by side.
+  [[nodiscard]] qlr::matrix_view<float> columns_of(qlr::matrix<float>& cache, qlr::index_t block,
+                                                   qlr::index_t first, qlr::index_t tokens) const;
 
   const model& model_;
   const model_config& config_;
@@ -64,7 +64,7 @@ private:
   qlr::index_t position_ = 0;
   multiplier multiply_;
   linear head_;
-  qlr::matrix<float> keys_;       ///< (block * context + position, kv_dim)
+  qlr::matrix<float> keys_;       ///< (block * kv_dim + element, position): loops over positions vectorise
   qlr::matrix<float> values_;     ///< likewise
   qlr::matrix<float> angles_;     ///< (position, head_dim): cosine and sine of every pair
   qlr::matrix<float> stream_;     ///< (t, dim): the residual stream
