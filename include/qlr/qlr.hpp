@@ -7,6 +7,7 @@
 
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/host/decompose.hpp>
+#include <qlr/host/matmul.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>

@@ -39,4 +39,13 @@ template <class Derived>
   return {self.data(), self.rows(), self.cols(), row_stride, col_stride};
 }
 
+/// A writable view of an Eigen object with direct access (matrix, map, block, ref; either order); no copy.
+template <class Derived>
+[[nodiscard]] matrix_view<typename Derived::Scalar> writable_view_of(Eigen::DenseBase<Derived>& x) {
+  static_assert((Derived::Flags & Eigen::DirectAccessBit) != 0 && (Derived::Flags & Eigen::LvalueBit) != 0,
+                "writable_view_of needs a matrix, map, block or ref that may be written to");
+  const matrix_view<const typename Derived::Scalar> view = view_of(x);
+  return {x.derived().data(), view.rows(), view.cols(), view.row_stride(), view.col_stride()};
+}
+
 } // namespace qlr::host
