@@ -1,7 +1,9 @@
 # SPDX-FileCopyrightText: 2026 The qlr authors
 # SPDX-License-Identifier: MIT
-"""Small files, matrices as lists of rows, and a runner, for the tests of the command line."""
+"""Small files, matrices as lists of rows, and runners, for the tests of the command lines."""
 
+import argparse
+import importlib
 import json
 import math
 import os
@@ -14,8 +16,9 @@ import unittest
 
 Matrix = list  # of rows, each a list of float
 
-BINARY = "decompose_matrix"  # set by decompose_matrix_test.py
+BINARY = "decompose_matrix"  # set by main
 DATA_DIR = None
+SKIPPED = 77
 
 FLOAT_FORMATS = {"F32": "f", "F16": "e", "F64": "d", "I8": "b", "U8": "B"}
 
@@ -157,7 +160,7 @@ class CommandLineTest(unittest.TestCase):
         error = done.stderr.decode(errors="replace")
         with self.subTest(arguments=arguments, error=error):
             self.assertEqual(done.returncode, 2)
-            self.assertTrue(error.startswith("decompose_matrix: "))
+            self.assertTrue(error.startswith(f"{pathlib.Path(BINARY).name}: "))
             self.assertEqual(error.count("\n"), 1)
             self.assertTrue(error.endswith("\n"))
             for part in parts:
@@ -169,3 +172,28 @@ class CommandLineTest(unittest.TestCase):
     def assert_near(self, found: float, expected: float, tolerance: float = 1e-5):
         self.assertIsInstance(found, float)
         self.assertLessEqual(abs(found - expected), tolerance * abs(expected) + 1e-12, (found, expected))
+
+
+def main(suites: list) -> int:
+    """Runs the suites that the command line names, or all; returns the exit status."""
+    global BINARY, DATA_DIR
+    parser = argparse.ArgumentParser()
+    parser.add_argument("binary")
+    parser.add_argument("suites", nargs="*", default=[])
+    parser.add_argument("--data", default=os.environ.get("QLR_TEST_DATA_DIR"))
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.suites if name not in suites]
+    if unknown:
+        parser.error(f"unknown suite {unknown[0]}, there are {', '.join(suites)}")
+    BINARY = str(pathlib.Path(arguments.binary).resolve())
+    DATA_DIR = pathlib.Path(arguments.data).resolve() if arguments.data else None
+
+    tests = unittest.TestSuite()
+    for name in arguments.suites or suites:
+        tests.addTests(unittest.defaultTestLoader.loadTestsFromModule(importlib.import_module(f"{name}_cases")))
+    result = unittest.TextTestRunner(verbosity=2).run(tests)
+    for _, reason in result.skipped:
+        print(f"SKIPPED: {reason}")
+    if not result.wasSuccessful() or result.testsRun == 0:
+        return 1
+    return SKIPPED if len(result.skipped) == result.testsRun else 0
