@@ -52,7 +52,7 @@ inline std::string float_text(float value) {
   std::string text = buffer;
   const std::string point = decimal_point();
   const std::size_t at = text.find(point);
-  if (at != std::string::npos) text.replace(at, point.size(), ".");
+  if (at != std::string::npos) text.replace(at, point.size(), 1, '.');
   return text;
 }
 
