@@ -79,8 +79,8 @@ std::remove_cvref_t<Y>& output_of(Y&& y) {
 /// @param      workspace  large enough for this call; used by one call at a time
 /// @param      run        threads
 /// @throws qlr::error as matmul_call; nothing is written then, but Y may have been resized
-template <class X, host::eigen_dense Y>
-void matmul(const packed_weights& w, const Eigen::DenseBase<X>& x, Y&& y, const matmul_options& options,
+template <host::eigen_dense X, host::eigen_dense Y>
+void matmul(const packed_weights& w, const X& x, Y&& y, const matmul_options& options,
             matmul_workspace& workspace, const executor& run = {}) {
   host::detail::with_views(w, x, host::detail::output_of(std::forward<Y>(y)),
                            [&](matrix_view<const float> from, matrix_view<float> to) {
@@ -89,8 +89,8 @@ void matmul(const packed_weights& w, const Eigen::DenseBase<X>& x, Y&& y, const 
 }
 
 /// The same with a workspace of its own: convenient, but it allocates on every call.
-template <class X, host::eigen_dense Y>
-void matmul(const packed_weights& w, const Eigen::DenseBase<X>& x, Y&& y, const matmul_options& options = {},
+template <host::eigen_dense X, host::eigen_dense Y>
+void matmul(const packed_weights& w, const X& x, Y&& y, const matmul_options& options = {},
             const executor& run = {}) {
   host::detail::with_views(w, x, host::detail::output_of(std::forward<Y>(y)),
                            [&](matrix_view<const float> from, matrix_view<float> to) {
