@@ -154,10 +154,10 @@ private:
     }
   };
 
-  /// Waits some tens of microseconds for what usually happens soon: a sleeping thread takes longer to wake.
+  /// Waits about a hundred microseconds for what usually happens soon: a sleeping thread takes long to wake.
   template <class Condition>
   static void wait_awake(Condition&& condition) {
-    constexpr int attempts = 100;
+    constexpr int attempts = 500;
     for (int i = 0; i < attempts && !condition(); ++i) std::this_thread::yield();
   }
 
@@ -193,9 +193,10 @@ private:
     for (;;) {
       wait_awake([&] { return stopping_ || generation_ != seen; });
       std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return stopping_ || (current_ != nullptr && generation_ != seen); });
+      wake_.wait(lock, [&] { return stopping_ || generation_ != seen; });
       if (stopping_) return;
       seen = generation_;
+      if (current_ == nullptr) continue; // too late for that job; stay awake for the next
       job& current = *current_;
       ++current.num_helpers;
       lock.unlock();
