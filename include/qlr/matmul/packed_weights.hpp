@@ -73,13 +73,14 @@ private:
   /// Calls body(column, index of the word, shift) for every code of a row.
   template <class Body>
   void for_each_code(index_t row, Body&& body) const {
+    using matmul_detail::block_cursor;
     const index_t panel = matmul_detail::panel_rows(lanes_of(set_));
-    const index_t words = shape_.words_per_block();
-    for (index_t block = 0; block < shape_.num_blocks(); ++block) {
-      const index_t first = ((row / panel * shape_.num_blocks() + block) * words) * panel + row % panel;
-      for (index_t j = 0; j < shape_.width(block); ++j) {
-        body(shape_.first_col(block) + j, first + j / shape_.codes_per_word() * panel,
-             static_cast<int>(j % shape_.codes_per_word()) * shape_.code_bits);
+    const index_t first_block = row / panel * shape_.num_blocks;
+    for (block_cursor block(shape_); !block.is_done(); block.advance()) {
+      const index_t first = (first_block + block.index()) * shape_.words_per_block * panel + row % panel;
+      for (index_t j = 0; j < block.width(); ++j) {
+        body(block.first_col() + j, first + j / shape_.codes_per_word * panel,
+             static_cast<int>(j % shape_.codes_per_word) * shape_.code_bits);
       }
     }
   }

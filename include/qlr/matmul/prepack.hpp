@@ -41,7 +41,7 @@ namespace qlr {
 
   const index_t panel = panel_rows(lanes_of(set));
   const index_t padded_rows = out.num_panels() * panel;
-  out.codes_ = aligned_bytes(4 * padded_rows * shape.num_blocks() * shape.words_per_block());
+  out.codes_ = aligned_bytes(4 * padded_rows * shape.num_blocks * shape.words_per_block);
   std::vector<code_t> codes(static_cast<std::size_t>(q.cols()));
   for (index_t i = 0; i < q.rows(); ++i) {
     unpack_codes(q.layout.order, q.codes + i * q.layout.row_bytes(), q.cols(), q.layout.bits, codes.data());
@@ -52,12 +52,12 @@ namespace qlr {
     });
   }
 
-  const auto num_packed = static_cast<std::size_t>(padded_rows * shape.num_groups());
+  const auto num_packed = static_cast<std::size_t>(padded_rows * shape.num_groups);
   std::vector<float> scales(num_packed); // (panel, group, panel row)
   std::vector<float> zeros(num_packed);
   for (index_t i = 0; i < q.rows(); ++i) {
-    for (index_t g = 0; g < shape.num_groups(); ++g) {
-      const auto target = static_cast<std::size_t>((i / panel * shape.num_groups() + g) * panel + i % panel);
+    for (index_t g = 0; g < shape.num_groups; ++g) {
+      const auto target = static_cast<std::size_t>((i / panel * shape.num_groups + g) * panel + i % panel);
       const block_scale block = q.block(q.layout.scale_index(i, g));
       scales[target] = block.scale;
       zeros[target] = block.zero;

@@ -68,7 +68,7 @@ private:
     matmul_detail::packed_activations& x = result.activations;
     x.tokens = tokens;
     const index_t cols = w.shape().padded_cols();
-    const index_t blocks = w.shape().num_blocks();
+    const index_t blocks = w.shape().num_blocks;
     if (mode == precision::exact) take(x.exact, tokens * cols);
     if (mode == precision::bf16) take(x.halves, tokens * cols);
     if (mode == precision::int8) take(x.bytes, tokens * cols);

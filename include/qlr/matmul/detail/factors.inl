@@ -13,26 +13,39 @@ QLR_DETAIL_INLINE void for_token_runs(index_t count, Body&& body) {
                                                 QLR_DETAIL_LAMBDA_INLINE { body(tokens, first + run); });
 }
 
+/// Columns of R at a time: R's stay in the first-level cache for all tokens.
+constexpr index_t dot_cols = 512;
+
+/// out (count) = convert(p), convert(p + lanes numbers of `bytes` bytes), ...; asks for what a row of R has
+/// next.
+template <class Convert>
+QLR_DETAIL_INLINE void decode_all(const std::uint8_t* p, index_t bytes, index_t count, float* out,
+                                  Convert&& convert) {
+  for (index_t j = 0; j < count; j += lanes) {
+    __builtin_prefetch(p + (j + dot_cols) * bytes);
+    store_f(out + j, convert(p + j * bytes));
+  }
+}
+
 /// out = numbers index ... index + count - 1; count is a multiple of the lanes, and of the run for int8.
 inline void decode_numbers(const number_array& numbers, index_t index, index_t count, float* out) {
   const std::uint8_t* p = numbers.at(index);
   switch (numbers.type) {
   case number_type::fp32:
-    for (index_t j = 0; j < count; j += lanes)
-      store_f(out + j, load_f(reinterpret_cast<const float*>(p) + j));
-    return;
+    return decode_all(p, 4, count, out, [](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE {
+      return load_f(reinterpret_cast<const float*>(q));
+    });
   case number_type::fp16:
-    for (index_t j = 0; j < count; j += lanes) store_f(out + j, load_fp16(p + 2 * j));
-    return;
+    return decode_all(p, 2, count, out,
+                      [](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE { return load_fp16(q); });
   case number_type::bf16:
-    for (index_t j = 0; j < count; j += lanes) store_f(out + j, load_bf16(p + 2 * j));
-    return;
+    return decode_all(p, 2, count, out,
+                      [](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE { return load_bf16(q); });
   case number_type::int8:
-    const float* scale = numbers.scales + index / numbers.run;
-    for (index_t begin = 0; begin < count; begin += numbers.run, ++scale) {
-      for (index_t j = begin; j < begin + numbers.run; j += lanes) {
-        store_f(out + j, mul(load_int8(p + j), set1(*scale)));
-      }
+    for (index_t j = 0; j < count; j += numbers.run) {
+      const vf scale = set1(numbers.scales[(index + j) / numbers.run]);
+      decode_all(p + j, 1, numbers.run, out + j,
+                 [&](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE { return mul(load_int8(q), scale); });
     }
     return;
   }
@@ -51,9 +64,6 @@ constexpr index_t dot_lanes = 16;
 constexpr index_t dot_vectors = dot_lanes / lanes;
 /// Ranks and tokens whose sums stay in registers.
 constexpr index_t dot_tile = lanes == 16 ? 4 : 2;
-/// Columns at a time: R's stay in the first-level cache for all tokens.
-constexpr index_t dot_cols = 512;
-
 /// sums (tile, tile, 16) += r (tile, dot_cols) x^T for Ranks ranks and Tokens tokens.
 template <int Ranks, int Tokens>
 QLR_DETAIL_INLINE void dot_rows(const float* r, const float* const* x, index_t cols, float* sums,
@@ -127,11 +137,14 @@ private:
 template <class T>
 void project(const factor_view& f, matrix_view<const T> x, index_t first_rank, index_t first, index_t count,
              float* v, index_t v_stride) {
-  alignas(64) float right[project_ranks * dot_cols] = {}; // (rank, column)
-  alignas(64) float sums[project_ranks * project_tokens * dot_lanes] = {};
+  alignas(64) float right[project_ranks * dot_cols];                  // (rank, column)
+  alignas(64) float sums[project_ranks * project_tokens * dot_lanes]; // (rank, token, lane)
   column_slice<T> slice;
-  constexpr index_t rank_stride = project_tokens * dot_lanes;
+  const index_t rank_stride = count * dot_lanes;
   const index_t ranks = std::min(project_ranks, f.rank - first_rank);
+  const index_t padded_ranks = (ranks + dot_tile - 1) / dot_tile * dot_tile;
+  std::fill_n(sums, padded_ranks * rank_stride, 0.0F);
+  std::fill_n(right + ranks * dot_cols, (padded_ranks - ranks) * dot_cols, 0.0F);
   for (index_t col = 0; col < f.cols; col += dot_cols) {
     const index_t cols = std::min(dot_cols, f.cols - col);
     const index_t padded = std::min(dot_cols, f.padded_cols() - col);
@@ -142,7 +155,6 @@ void project(const factor_view& f, matrix_view<const T> x, index_t first_rank, i
     for (index_t t = 0; t < count; t += dot_tile) {
       const index_t tokens = std::min(dot_tile, count - t);
       slice.read(x, first + t, tokens, col, cols);
-      // Ranks beyond the last are zeros.
       for (index_t k = 0; k < ranks; k += dot_tile) {
         float* sum = sums + k * rank_stride + t * dot_lanes;
         const float* r = right + k * dot_cols;

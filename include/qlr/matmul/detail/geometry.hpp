@@ -14,47 +14,71 @@ inline constexpr index_t most_block_cols = 64;
 
 /// How the columns of Q are cut: every group into equal blocks, every block into words of 32 bits.
 ///
-/// A block is stored with block_cols() columns whatever its real width; the rest meets activations of zero.
+/// A block is stored with block_cols columns whatever its real width; the rest meets activations of zero.
 struct geometry {
   index_t cols = 0;
-  index_t group_cols = 1;       ///< columns per scale
-  index_t blocks_per_group = 1; ///< of a full group
-  index_t block_cols = 1;       ///< a multiple of codes_per_word()
-  int code_bits = 4;            ///< 2, 4 or 8: what codes are widened to
+  index_t group_cols = 1;     ///< columns per scale
+  index_t block_cols = 1;     ///< a multiple of codes_per_word
+  int code_bits = 4;          ///< 2, 4 or 8: what codes are widened to
+  index_t codes_per_word = 8; ///< 32 / code_bits
+  index_t words_per_block = 1;
+  index_t num_groups = 0;
+  index_t num_blocks = 0;
 
-  [[nodiscard]] index_t codes_per_word() const { return 32 / code_bits; }
-  [[nodiscard]] index_t words_per_block() const { return block_cols / codes_per_word(); }
-  [[nodiscard]] index_t num_groups() const { return (cols + group_cols - 1) / group_cols; }
-  [[nodiscard]] index_t num_blocks() const {
-    const index_t full = cols / group_cols;
-    const index_t rest = cols - full * group_cols;
-    return full * blocks_per_group + (rest + block_cols - 1) / block_cols;
-  }
-  [[nodiscard]] index_t padded_cols() const { return num_blocks() * block_cols; }
-  [[nodiscard]] index_t group_of(index_t block) const { return block / blocks_per_group; }
-  [[nodiscard]] index_t first_col(index_t block) const {
-    return group_of(block) * group_cols + block % blocks_per_group * block_cols;
-  }
-  /// Real columns of a block.
-  [[nodiscard]] index_t width(index_t block) const {
-    const index_t first = first_col(block);
-    const index_t group_end = std::min(cols, (group_of(block) + 1) * group_cols);
-    return std::max<index_t>(0, std::min(block_cols, group_end - first));
-  }
+  [[nodiscard]] index_t padded_cols() const { return num_blocks * block_cols; }
 };
 
 [[nodiscard]] inline geometry make_geometry(const quantized_layout& layout) {
+  const auto divide_up = [](index_t a, index_t b) { return (a + b - 1) / b; };
   geometry result;
   result.cols = layout.cols;
   result.code_bits = layout.bits <= 2 ? 2 : layout.bits <= 4 ? 4 : 8;
+  result.codes_per_word = 32 / result.code_bits;
   result.group_cols = std::max<index_t>(1, layout.group_cols());
-  const index_t unit = result.codes_per_word();
-  const index_t blocks = (result.group_cols + most_block_cols - 1) / most_block_cols;
-  const index_t even = (result.group_cols + blocks - 1) / blocks;
-  result.block_cols = (even + unit - 1) / unit * unit;
-  result.blocks_per_group = (result.group_cols + result.block_cols - 1) / result.block_cols;
+  const index_t even = divide_up(result.group_cols, divide_up(result.group_cols, most_block_cols));
+  result.words_per_block = divide_up(even, result.codes_per_word);
+  result.block_cols = result.words_per_block * result.codes_per_word;
+  const index_t full_groups = result.cols / result.group_cols;
+  const index_t rest = result.cols - full_groups * result.group_cols;
+  result.num_groups = divide_up(result.cols, result.group_cols);
+  result.num_blocks =
+      full_groups * divide_up(result.group_cols, result.block_cols) + divide_up(rest, result.block_cols);
   return result;
 }
+
+/// Walks over the blocks of a row in order.
+class block_cursor {
+public:
+  explicit block_cursor(const geometry& shape)
+      : cols_(shape.cols), group_cols_(shape.group_cols), block_cols_(shape.block_cols) {
+    group_end_ = std::min(cols_, group_cols_);
+  }
+
+  [[nodiscard]] bool is_done() const { return first_col_ >= cols_; }
+  [[nodiscard]] index_t index() const { return index_; }
+  [[nodiscard]] index_t group() const { return group_; }
+  [[nodiscard]] index_t first_col() const { return first_col_; }
+  /// Real columns.
+  [[nodiscard]] index_t width() const { return std::min(block_cols_, group_end_ - first_col_); }
+
+  void advance() {
+    ++index_;
+    first_col_ += block_cols_;
+    if (first_col_ < group_end_) return;
+    first_col_ = group_end_;
+    group_end_ = std::min(cols_, group_end_ + group_cols_);
+    ++group_;
+  }
+
+private:
+  index_t cols_;
+  index_t group_cols_;
+  index_t block_cols_;
+  index_t index_ = 0;
+  index_t group_ = 0;
+  index_t first_col_ = 0;
+  index_t group_end_ = 0;
+};
 
 /// Where the codes of one step of a word meet their activations.
 ///

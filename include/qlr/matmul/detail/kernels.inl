@@ -17,6 +17,8 @@ struct exact_math {
   using operand = vf;
   using sum = vf;
   static constexpr index_t parts = 1;
+  static constexpr int chains = 1; // of sums of one token: fp32 sums have one order
+  static sum join(sum a, sum) { return a; }
   static const activation* activations(const packed_activations& x) { return x.exact; }
   static sum start(std::int32_t) { return set1(0.0F); }
   static operand broadcast(const activation* x) { return set1(*x); }
@@ -31,14 +33,16 @@ template <class Activation>
 struct integer_math {
   using activation = Activation;
   using operand = vi;
-  using sum = vi;
+  using sum = vsum;
   static constexpr index_t parts = 4 / static_cast<index_t>(sizeof(Activation));
+  static constexpr int chains = 2; // a dot product waits longer for its sum than others take to start
+  static sum join(sum a, sum b) { return as_sum(add_i(as_words(a), as_words(b))); }
   static vi broadcast(const activation* x) {
     std::int32_t word;
     std::memcpy(&word, x, sizeof word);
     return set1_i(word);
   }
-  static vf total(sum s, float step) { return mul(to_float(s), set1(step)); }
+  static vf total(sum s, float step) { return mul(to_float(as_words(s)), set1(step)); }
   static void store(operand* p, operand w) { store_i(p, w); }
   static operand load(const operand* p) { return load_i(p); }
 };
@@ -46,15 +50,15 @@ struct integer_math {
 struct half_math : integer_math<std::int16_t> {
   static const activation* activations(const packed_activations& x) { return x.halves; }
   static float step(const level_tables& tables) { return tables.half_step; }
-  static vi start(std::int32_t) { return set1_i(0); }
-  static vi dot(vi s, vi w, vi x) { return dot_halves(s, w, x); }
+  static sum start(std::int32_t) { return as_sum(set1_i(0)); }
+  static sum dot(sum s, vi w, vi x) { return dot_halves(s, w, x); }
 };
 
 struct byte_math : integer_math<std::int8_t> {
   static const activation* activations(const packed_activations& x) { return x.bytes; }
   static float step(const level_tables& tables) { return tables.byte_step; }
-  static vi start(std::int32_t activation_sum) { return set1_i(-byte_bias * activation_sum); }
-  static vi dot(vi s, vi w, vi x) { return dot_bytes(s, w, x); }
+  static sum start(std::int32_t activation_sum) { return as_sum(set1_i(-byte_bias * activation_sum)); }
+  static sum dot(sum s, vi w, vi x) { return dot_bytes(s, w, x); }
 };
 
 /// Codes of 2 or 4 bits to fp32 operands.
@@ -115,8 +119,12 @@ QLR_DETAIL_INLINE void decode_word(const Op& op, const std::uint8_t* codes, Body
   for (int step = 0; step < steps; ++step) {
     QLR_DETAIL_UNROLL
     for (index_t v = 0; v < panel_vectors; ++v) {
-      word[v] = step % per_byte == 0 ? load_i(codes + 4 * lanes * v + step / per_byte)
-                                     : shift_right<Op::bits>(word[v]);
+      if (step % per_byte == 0) {
+        word[v] = load_i(codes + 4 * lanes * v + step / per_byte);
+        keep_in_register(word[v]);
+      } else {
+        word[v] = shift_right<Op::bits>(word[v]);
+      }
       body(step, v, op.decode(word[v]));
     }
   }
@@ -124,7 +132,7 @@ QLR_DETAIL_INLINE void decode_word(const Op& op, const std::uint8_t* codes, Body
 
 /// Asks for the codes that follow in memory: caches fetch too late by themselves when little is computed.
 QLR_DETAIL_INLINE void prefetch_codes(const std::uint8_t* codes) {
-  constexpr index_t distance = 1536;
+  constexpr index_t distance = 4096;
   for (index_t byte = 0; byte < 4 * panel_rows(lanes); byte += 64)
     __builtin_prefetch(codes + distance + byte);
 }
@@ -132,39 +140,39 @@ QLR_DETAIL_INLINE void prefetch_codes(const std::uint8_t* codes) {
 /// One block of a panel: where its codes lie and what turns sums of operands into results.
 struct block_job {
   const std::uint8_t* codes = nullptr;         // (word, vector, lane) of 32 bits
+  index_t index = 0;                           // of the block in its row
   alignas(64) float scale[panel_rows(lanes)];  // of each row
   alignas(64) float offset[panel_rows(lanes)]; // what every operand of a row lacks
-
-  /// level ~= operand * step + operand_offset; the entry of Q is scale (level - zero).
-  void load(const packed_view& w, index_t panel, index_t block, float operand_offset, bool has_offset) {
-    const geometry& shape = w.shape;
-    codes = w.codes + 4 * panel_rows(lanes) * shape.words_per_block() * (panel * shape.num_blocks() + block);
-    const index_t index = (panel * shape.num_groups() + shape.group_of(block)) * panel_rows(lanes);
-    for (index_t row = 0; row < panel_rows(lanes); row += lanes) {
-      store_f(scale + row, load_numbers(w.scales, index + row));
-      if (!has_offset) continue;
-      const vf zero = w.has_zeros ? load_numbers(w.zeros, index + row) : set1(0.0F);
-      store_f(offset + row, sub(set1(operand_offset), zero));
-    }
-  }
 };
 
 /// What all blocks of a product share.
 struct panel_job {
   const packed_view& w;
   const packed_activations& x;
+  index_t panel;
+  // level ~= operand * operand_step + operand_offset; the entry of Q is scale (level - zero)
   float operand_step = 1;
   float operand_offset = 0;
   bool has_offset = false; // operand_offset or zero points are not zero
 
-  void load(block_job& block, index_t panel, index_t index) const {
-    block.load(w, panel, index, operand_offset, has_offset);
+  void load(block_job& block, const block_cursor& at) const {
+    const geometry& shape = w.shape;
+    block.index = at.index();
+    block.codes =
+        w.codes + 4 * panel_rows(lanes) * shape.words_per_block * (panel * shape.num_blocks + at.index());
+    const index_t index = (panel * shape.num_groups + at.group()) * panel_rows(lanes);
+    for (index_t row = 0; row < panel_rows(lanes); row += lanes) {
+      store_f(block.scale + row, load_numbers(w.scales, index + row));
+      if (!has_offset) continue;
+      const vf zero = w.has_zeros ? load_numbers(w.zeros, index + row) : set1(0.0F);
+      store_f(block.offset + row, sub(set1(operand_offset), zero));
+    }
   }
 };
 
 template <class Math>
-panel_job make_job(const packed_view& w, const packed_activations& x) {
-  panel_job job{w, x};
+panel_job make_job(const packed_view& w, const packed_activations& x, index_t panel) {
+  panel_job job{w, x, panel};
   job.has_offset = w.has_zeros;
   if constexpr (Math::parts > 1) {
     job.operand_step = Math::step(*w.tables);
@@ -207,13 +215,13 @@ struct decoded_tile {
       typename Math::operand operands[tile_blocks<Math>][most_block_cols / Math::parts * panel_vectors];
 };
 
-/// sums (token, panel row) += the blocks of a tile, the first of index `first_block`, times Tokens tokens.
+/// sums (token, panel row) += the blocks of a tile times Tokens tokens.
 template <class Math, int Tokens>
-QLR_DETAIL_INLINE void add_tile(const panel_job& job, const decoded_tile<Math>& tile, index_t first_block,
-                                index_t first, float* sums) {
+QLR_DETAIL_INLINE void add_tile(const panel_job& job, const decoded_tile<Math>& tile, index_t first,
+                                float* sums) {
   const index_t stride = job.w.shape.block_cols;
   for (index_t b = 0; b < tile.blocks; ++b) {
-    const index_t activation = (first_block + b) * job.x.tokens + first;
+    const index_t activation = tile.block[b].index * job.x.tokens + first;
     typename Math::sum block[Tokens][panel_vectors];
     QLR_DETAIL_UNROLL
     for (int t = 0; t < Tokens; ++t) start_sums<Math>(job.x, activation + t, block[t]);
@@ -237,56 +245,59 @@ QLR_DETAIL_INLINE void add_tile(const panel_job& job, const decoded_tile<Math>& 
 }
 
 template <class Math>
-QLR_NEVER_INLINE void multiply_tile(const panel_job& job, const decoded_tile<Math>& tile, index_t first_block,
-                                    index_t first, index_t count, float* sums) {
+QLR_NEVER_INLINE void multiply_tile(const panel_job& job, const decoded_tile<Math>& tile, index_t first,
+                                    index_t count, float* sums) {
   for_token_runs<tile_tokens>(count, [&](auto tokens, index_t run) QLR_DETAIL_LAMBDA_INLINE {
-    add_tile<Math, tokens()>(job, tile, first_block, first + run, sums + run * panel_rows(lanes));
+    add_tile<Math, tokens()>(job, tile, first + run, sums + run * panel_rows(lanes));
   });
 }
 
 /// Several tokens: operands are decoded to a tile once.
 template <class Op, class Math>
-void multiply_tokens(const Op& op, const panel_job& job, index_t panel, index_t first, index_t count,
-                     float* sums) {
+void multiply_tokens(const Op& op, const panel_job& job, index_t first, index_t count, float* sums) {
   decoded_tile<Math> tile;
-  const geometry& shape = job.w.shape;
-  for (index_t block = 0; block < shape.num_blocks(); block += tile.blocks) {
-    tile.blocks = std::min(tile_blocks<Math>, shape.num_blocks() - block);
-    for (index_t b = 0; b < tile.blocks; ++b) {
-      job.load(tile.block[b], panel, block + b);
-      const std::uint8_t* codes = tile.block[b].codes;
-      typename Math::operand* operands = tile.operands[b];
-      for (index_t word = 0; word < shape.words_per_block(); ++word, codes += 4 * panel_rows(lanes)) {
+  const index_t words = job.w.shape.words_per_block;
+  for (block_cursor at(job.w.shape); !at.is_done();) {
+    for (tile.blocks = 0; tile.blocks < tile_blocks<Math> && !at.is_done(); ++tile.blocks, at.advance()) {
+      job.load(tile.block[tile.blocks], at);
+      const std::uint8_t* codes = tile.block[tile.blocks].codes;
+      typename Math::operand* operands = tile.operands[tile.blocks];
+      for (index_t word = 0; word < words; ++word, codes += 4 * panel_rows(lanes)) {
         prefetch_codes(codes);
         decode_word(op, codes, [&](int, index_t, typename Math::operand w) QLR_DETAIL_LAMBDA_INLINE {
           Math::store(operands++, w);
         });
       }
     }
-    multiply_tile<Math>(job, tile, block, first, count, sums);
+    multiply_tile<Math>(job, tile, first, count, sums);
   }
 }
 
 /// One token: operands are used as soon as they are decoded.
 template <class Op, class Math>
-void multiply_token(const Op& op, const panel_job& job, index_t panel, index_t token, float* sums) {
-  const geometry& shape = job.w.shape;
+void multiply_token(const Op& op, const panel_job& job, index_t token, float* sums) {
+  const index_t words = job.w.shape.words_per_block;
+  const typename Math::activation* const activations = Math::activations(job.x);
   block_job block;
-  for (index_t b = 0; b < shape.num_blocks(); ++b) {
-    job.load(block, panel, b);
-    const index_t activation = b * job.x.tokens + token;
-    typename Math::sum total[panel_vectors];
-    start_sums<Math>(job.x, activation, total);
-    const typename Math::activation* x = Math::activations(job.x) + activation * shape.block_cols;
+  for (block_cursor at(job.w.shape); !at.is_done(); at.advance()) {
+    job.load(block, at);
+    const index_t activation = at.index() * job.x.tokens + token;
+    typename Math::sum total[Math::chains][panel_vectors] = {};
+    start_sums<Math>(job.x, activation, total[0]);
+    const typename Math::activation* x = activations + activation * job.w.shape.block_cols;
     const std::uint8_t* codes = block.codes;
-    for (index_t word = 0; word < shape.words_per_block(); ++word, codes += 4 * panel_rows(lanes)) {
+    for (index_t word = 0; word < words; ++word, codes += 4 * panel_rows(lanes)) {
       prefetch_codes(codes);
       decode_word(op, codes, [&](int step, index_t v, typename Math::operand w) QLR_DETAIL_LAMBDA_INLINE {
-        total[v] = Math::dot(total[v], w, Math::broadcast(x + step * Math::parts));
+        typename Math::sum& sum = total[step % Math::chains][v];
+        sum = Math::dot(sum, w, Math::broadcast(x + step * Math::parts));
       });
-      x += shape.codes_per_word();
+      x += 32 / Op::bits;
     }
-    finish_sums<Math>(job, block, activation, total, sums);
+    QLR_DETAIL_UNROLL
+    for (index_t v = 0; v < panel_vectors; ++v)
+      total[0][v] = Math::join(total[0][v], total[Math::chains - 1][v]);
+    finish_sums<Math>(job, block, activation, total[0], sums);
   }
 }
 
@@ -294,11 +305,11 @@ template <class Op, class Math>
 void multiply_panel(const packed_view& w, const packed_activations& x, index_t panel, index_t first,
                     index_t count, float* sums) {
   const Op op(*w.tables);
-  const panel_job job = make_job<Math>(w, x);
+  const panel_job job = make_job<Math>(w, x, panel);
   if (count == 1) {
-    multiply_token<Op, Math>(op, job, panel, first, sums);
+    multiply_token<Op, Math>(op, job, first, sums);
   } else {
-    multiply_tokens<Op, Math>(op, job, panel, first, count, sums);
+    multiply_tokens<Op, Math>(op, job, first, count, sums);
   }
 }
 

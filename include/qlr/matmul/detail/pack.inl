@@ -96,10 +96,10 @@ void pack(matrix_view<const T> x, const geometry& shape, index_t first, index_t 
           const packed_activations& out) {
   alignas(64) float numbers[most_block_cols];
   for (index_t t = first; t < first + count; ++t) {
-    for (index_t block = 0; block < shape.num_blocks(); ++block) {
-      const T* from = x.row(t) + shape.first_col(block) * x.col_stride();
-      widen_row(from, x.col_stride(), shape.width(block), numbers, most_block_cols);
-      const index_t index = block * out.tokens + t;
+    for (block_cursor block(shape); !block.is_done(); block.advance()) {
+      const T* from = x.row(t) + block.first_col() * x.col_stride();
+      widen_row(from, x.col_stride(), block.width(), numbers, most_block_cols);
+      const index_t index = block.index() * out.tokens + t;
       if (shape.code_bits == 2) {
         pack_block<2>(numbers, shape.block_cols, index, out);
       } else if (shape.code_bits == 4) {

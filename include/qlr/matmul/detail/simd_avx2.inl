@@ -10,6 +10,14 @@ constexpr std::int32_t byte_bias = 0;
 
 using vf = __m256;
 using vi = __m256i;
+using vsum = vi;
+
+inline vsum as_sum(vi x) {
+  return x;
+}
+inline vi as_words(vsum x) {
+  return x;
+}
 
 inline vf set1(float x) {
   return _mm256_set1_ps(x);
@@ -49,6 +57,7 @@ inline vi set1_i(std::int32_t x) {
 inline vi load_i(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
+inline void keep_in_register(vi&) {}
 inline void store_i(void* p, vi x) {
   _mm256_storeu_si256(static_cast<__m256i*>(p), x);
 }
@@ -58,6 +67,9 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return _mm256_cvtepi32_ps(x);
+}
+inline vi add_i(vi a, vi b) {
+  return _mm256_add_epi32(a, b);
 }
 inline vi magnitude_bits(vf x) {
   return _mm256_and_si256(_mm256_castps_si256(x), _mm256_set1_epi32(0x7FFFFFFF));

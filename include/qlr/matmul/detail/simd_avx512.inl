@@ -14,6 +14,15 @@ constexpr std::int32_t byte_bias = 0;
 
 using vf = __m512;
 using vi = __m512i;
+/// Sums of dot products. GCC copies every sum in and out of the instruction when its type is another.
+using vsum [[gnu::vector_size(64)]] = std::int32_t;
+
+inline vsum as_sum(vi x) {
+  return reinterpret_cast<vsum>(x);
+}
+inline vi as_words(vsum x) {
+  return reinterpret_cast<vi>(x);
+}
 
 inline vf set1(float x) {
   return _mm512_set1_ps(x);
@@ -53,6 +62,12 @@ inline vi set1_i(std::int32_t x) {
 inline vi load_i(const void* p) {
   return _mm512_loadu_si512(p);
 }
+/// Else GCC loads once more for the next use, and a load across cache lines costs more than all else.
+inline void keep_in_register(vi& x) {
+#if defined(__GNUC__)
+  asm("" : "+v"(x));
+#endif
+}
 inline void store_i(void* p, vi x) {
   _mm512_storeu_si512(p, x);
 }
@@ -62,6 +77,9 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return _mm512_cvtepi32_ps(x);
+}
+inline vi add_i(vi a, vi b) {
+  return _mm512_add_epi32(a, b);
 }
 inline vi magnitude_bits(vf x) {
   return _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(0x7FFFFFFF));
@@ -102,11 +120,11 @@ inline vi look_up_halves(const half_table& table, vi x) {
 inline vi code_halves(vi x) {
   return _mm512_sub_epi16(_mm512_and_si512(x, _mm512_set1_epi16(255)), _mm512_set1_epi16(128));
 }
-inline vi dot_halves(vi sum, vi a, vi b) {
+inline vsum dot_halves(vsum sum, vi a, vi b) {
 #if QLR_DETAIL_VNNI
-  return _mm512_dpwssd_epi32(sum, a, b);
+  return as_sum(_mm512_dpwssd_epi32(as_words(sum), a, b));
 #else
-  return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
+  return sum + as_sum(_mm512_madd_epi16(a, b));
 #endif
 }
 
@@ -136,14 +154,14 @@ inline vi code_bytes(vi x) {
   return _mm512_xor_si512(x, _mm512_set1_epi8(-128));
 #endif
 }
-inline vi dot_bytes(vi sum, vi a, vi b) {
+inline vsum dot_bytes(vsum sum, vi a, vi b) {
 #if QLR_DETAIL_VNNI
-  return _mm512_dpbusd_epi32(sum, a, b);
+  return as_sum(_mm512_dpbusd_epi32(as_words(sum), a, b));
 #else
   // 16-bit products: bytes of -128 are as welcome as any, and no sum of two saturates.
   const __m512i low = _mm512_madd_epi16(_mm512_srai_epi16(_mm512_slli_epi16(a, 8), 8),
                                         _mm512_srai_epi16(_mm512_slli_epi16(b, 8), 8));
   const __m512i high = _mm512_madd_epi16(_mm512_srai_epi16(a, 8), _mm512_srai_epi16(b, 8));
-  return _mm512_add_epi32(sum, _mm512_add_epi32(low, high));
+  return sum + as_sum(_mm512_add_epi32(low, high));
 #endif
 }

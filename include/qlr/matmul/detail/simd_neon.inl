@@ -10,6 +10,14 @@ constexpr std::int32_t byte_bias = 0;
 
 using vf = float32x4_t;
 using vi = uint32x4_t;
+using vsum = vi;
+
+inline vsum as_sum(vi x) {
+  return x;
+}
+inline vi as_words(vsum x) {
+  return x;
+}
 
 inline vf set1(float x) {
   return vdupq_n_f32(x);
@@ -57,6 +65,7 @@ inline vi set1_i(std::int32_t x) {
 inline vi load_i(const void* p) {
   return words_of(vld1q_u8(static_cast<const std::uint8_t*>(p)));
 }
+inline void keep_in_register(vi&) {}
 inline void store_i(void* p, vi x) {
   vst1q_u8(static_cast<std::uint8_t*>(p), bytes_of(x));
 }
@@ -66,6 +75,9 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return vcvtq_f32_s32(vreinterpretq_s32_u32(x));
+}
+inline vi add_i(vi a, vi b) {
+  return vaddq_u32(a, b);
 }
 inline vi magnitude_bits(vf x) {
   return vreinterpretq_u32_f32(vabsq_f32(x));

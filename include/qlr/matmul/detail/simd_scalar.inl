@@ -14,6 +14,14 @@ struct vf {
 struct vi {
   std::uint32_t v[lanes];
 };
+using vsum = vi;
+
+inline vsum as_sum(vi x) {
+  return x;
+}
+inline vi as_words(vsum x) {
+  return x;
+}
 
 template <class F>
 vf map_f(F&& f) {
@@ -75,6 +83,7 @@ inline vi load_i(const void* p) {
   std::memcpy(r.v, p, sizeof r.v);
   return r;
 }
+inline void keep_in_register(vi&) {}
 inline void store_i(void* p, vi x) {
   std::memcpy(p, x.v, sizeof x.v);
 }
@@ -84,6 +93,9 @@ vi shift_right(vi x) {
 }
 inline vf to_float(vi x) {
   return map_f([&](index_t i) { return static_cast<float>(static_cast<std::int32_t>(x.v[i])); });
+}
+inline vi add_i(vi a, vi b) {
+  return map_i([&](index_t i) { return a.v[i] + b.v[i]; });
 }
 inline vi magnitude_bits(vf x) {
   return map_i([&](index_t i) { return std::bit_cast<std::uint32_t>(x.v[i]) & 0x7FFFFFFFU; });
