@@ -116,8 +116,7 @@ double measure(engine& threads, const qlr::matmul_call<float>& call) {
 
 bool run_layer(const std::string& path, int num_threads) {
   const qlr::io::decomposition_file file(path); // codes and scales stay in the mapped file
-  const qlr::packed_weights packed =
-      qlr::prepack(file.quantized(), file.left().view(), file.right().view(), file.scale());
+  const qlr::packed_weights packed = qlr::prepack(file);
   std::printf("%lld x %lld, %d bits, rank %lld, %lld bytes packed; %s, %d threads\n",
               static_cast<long long>(packed.rows()), static_cast<long long>(packed.cols()),
               packed.layout().bits, static_cast<long long>(packed.low_rank().rank()),

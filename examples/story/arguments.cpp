@@ -10,8 +10,6 @@
 
 namespace {
 
-constexpr auto precisions = {qlr::precision::exact, qlr::precision::bf16, qlr::precision::int8};
-
 /// What is parsed as text and checked afterwards.
 struct names {
   std::string precision = "exact";
@@ -44,16 +42,6 @@ void check_method(arguments& args) {
   check_threads(args.threads);
 }
 
-qlr::precision parse_precision(const std::string& name) {
-  std::vector<std::string_view> allowed;
-  for (const qlr::precision mode : precisions) {
-    if (to_string(mode) == name) return mode;
-    allowed.push_back(to_string(mode));
-  }
-  require_one_of("precision", name, allowed);
-  return qlr::precision::exact; // not reached
-}
-
 } // namespace
 
 arguments parse_arguments(int argc, char** argv) {
@@ -66,7 +54,7 @@ arguments parse_arguments(int argc, char** argv) {
   parse(app, argc, argv);
   if (result.json == "-") result.quiet = true;
   check_method(result);
-  result.mode = parse_precision(text.precision);
+  result.mode = qlr::parse_precision(text.precision);
   result.instruction_set = text.isa.empty() ? qlr::default_isa() : qlr::parse_isa(text.isa);
   qlr::require_available(result.instruction_set);
   qlr::require(qlr::is_finite(result.temperature) && result.temperature >= 0,

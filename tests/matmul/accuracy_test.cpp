@@ -12,7 +12,7 @@ using namespace qlr::test;
 TEST_CASE("matmul: every format, precision and instruction set keeps its error bound", "[matmul][property]") {
   for (const format_description& format : named_formats) {
     const any_quantizer quantizer = make_quantizer(format.name);
-    for (const precision mode : all_modes) {
+    for (const precision mode : all_precisions) {
       check_product(make_problem(quantizer, 70, 200, 7), 5, mode);
       check_product(make_problem(quantizer, 3, 65, 0), 1, mode);
       check_product(make_problem(quantizer, 1, 1, 1), 2, mode);
@@ -31,7 +31,7 @@ TEST_CASE("matmul: every pair of sizes around the tiles is right", "[matmul][pro
       const index_t tokens = sizes[(i + j) % std::size(sizes)];
       const any_quantizer quantizer = make_quantizer(names[(2 * i + 3 * j) % std::size(names)]);
       const problem p = make_problem(quantizer, sizes[i], sizes[j], ranks[(i + 2 * j) % std::size(ranks)]);
-      for (const precision mode : all_modes) check_product(p, tokens, mode);
+      for (const precision mode : all_precisions) check_product(p, tokens, mode);
     }
   }
 }
@@ -41,7 +41,7 @@ TEST_CASE("matmul: every group size is right", "[matmul][property]") {
     for (const index_t group : {index_t{16}, index_t{17}, index_t{63}, index_t{100}, index_t{128},
                                 group_per_row, group_per_tensor}) {
       const any_quantizer quantizer = make_quantizer(name, {.group_size = group});
-      for (const precision mode : all_modes) {
+      for (const precision mode : all_precisions) {
         check_product(make_problem(quantizer, 17, 299, 3), 6, mode);
         check_product(make_problem(quantizer, 66, 130, 0), 1, mode);
       }
@@ -76,7 +76,7 @@ TEST_CASE("prepack: factors take the narrowest type that changes none of their n
     round_factor(vectors, k.storage);
     round_factor(p.right, k.storage);
     p.left = to_row_major(std::as_const(vectors).view().transposed());
-    for (const precision mode : all_modes) {
+    for (const precision mode : all_precisions) {
       check_product(p, 1, mode);
       check_product(p, 7, mode);
     }

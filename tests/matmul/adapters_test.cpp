@@ -153,6 +153,9 @@ TEST_CASE("prepack: mistakes are refused with a sentence", "[matmul]") {
         "Q is 0 x 0, it must not be empty");
   CHECK(error_of([] { (void)parse_isa("sse9"); }) ==
         "instruction set is 'sse9', allowed are scalar, avx2, avx512, avx512_vnni, neon, neon_dotprod");
+  for (const precision mode : all_precisions) CHECK(parse_precision(to_string(mode)) == mode);
+  CHECK(error_of([] { (void)parse_precision("fp8"); }) ==
+        "precision is 'fp8', allowed are exact, bf16, int8");
   for (const isa set : all_isas) {
     CHECK(parse_isa(to_string(set)) == set);
     if (is_available(set)) continue;

@@ -21,7 +21,7 @@ TEST_CASE("matmul: a token's result does not depend on other tokens, threads or 
   const index_t tokens = 201; // more than a chunk
   const matrix<float> x = normal_matrix(tokens, 257, 4);
   for (const isa set : available_sets()) {
-    for (const precision mode : all_modes) {
+    for (const precision mode : all_precisions) {
       CAPTURE(to_string(set), to_string(mode));
       const packed_weights packed = p.pack(set);
       matrix<float> together(tokens, 130, nan_value);
@@ -95,7 +95,7 @@ TEST_CASE("matmul: zero groups, huge and subnormal activations, NaN and infinity
   p.q = quantize(std::as_const(weight).view(), make_quantizer("nf4"));
   for (const isa set : available_sets()) {
     const packed_weights packed = p.pack(set);
-    for (const precision mode : all_modes) {
+    for (const precision mode : all_precisions) {
       for (const double unit : {1e30, 1e-30, 1e-42}) {
         CAPTURE(to_string(set), to_string(mode), unit);
         const matrix<float> x = normal_matrix(3, 128, 4, unit);

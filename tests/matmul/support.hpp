@@ -21,7 +21,6 @@
 namespace qlr::test {
 
 inline constexpr float nan_value = std::numeric_limits<float>::quiet_NaN();
-inline constexpr precision all_modes[] = {precision::exact, precision::bf16, precision::int8};
 
 /// Q, L, R and s of one product.
 struct problem {

@@ -58,6 +58,16 @@ bool may_overlap(matrix_view<A> a, matrix_view<B> b) {
   return std::less<>{}(a_low, b_high) && std::less<>{}(b_low, a_high);
 }
 
+/// Asks for L's part of a panel, which is read after its codes.
+inline void prefetch_left(const factor_view& f, index_t panel, index_t rows) {
+#if defined(__GNUC__)
+  const std::uint8_t* begin = f.left.at(panel * f.rank * rows);
+  const index_t bytes = f.rank * rows * number_bytes(f.left.type);
+  constexpr int to_second_level = 2;
+  for (index_t byte = 0; byte < bytes; byte += 64) __builtin_prefetch(begin + byte, 0, to_second_level);
+#endif
+}
+
 } // namespace matmul_detail
 
 /// One validated product Y = X Q^T + s (X R^T) L^T + bias, cut into phases for the caller's own threads.
@@ -192,6 +202,7 @@ private:
     const index_t count = std::min(most_chunk_tokens, x_.rows() - first);
     alignas(64) float sums[most_chunk_tokens * panel_rows(lanes_of(isa::avx512))];
     std::fill_n(sums, count * rows, 0.0F);
+    if (count == 1) prefetch_left(weights_.low_rank().view(), panel, rows);
     kernels_.multiply(view_, parts_.activations, panel, first, count, sums);
     const packed_factors& base = weights_.low_rank();
     kernels_.add_low_rank(base.view(), panel, parts_.base + first * base.rank(), base.rank(), count, sums);

@@ -2,8 +2,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <qlr/core/status.hpp>
 #include <qlr/core/types.hpp>
 
+#include <array>
 #include <concepts>
 #include <string_view>
 
@@ -36,6 +38,17 @@ enum class precision {
     return "int8";
   }
   return "";
+}
+
+inline constexpr auto all_precisions =
+    std::to_array<precision>({precision::exact, precision::bf16, precision::int8});
+
+/// @throws qlr::error invalid_argument: no precision has this name
+[[nodiscard]] inline precision parse_precision(std::string_view name) {
+  for (const precision mode : all_precisions) {
+    if (to_string(mode) == name) return mode;
+  }
+  fail(status_code::invalid_argument, "precision is '", name, "', allowed are exact, bf16, int8");
 }
 
 /// Element types of X and Y.

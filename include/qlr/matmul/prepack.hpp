@@ -4,6 +4,7 @@
 
 #include <qlr/matmul/packed_weights.hpp>
 
+#include <concepts>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -87,7 +88,7 @@ namespace qlr {
   return prepack(q, {nullptr, q.rows(), 0}, {nullptr, 0, q.cols()}, 1.0F, set);
 }
 
-/// Packs a decomposition, or an open decomposition file: whatever has quantized, left, right and scale.
+/// Packs a decomposition: whatever has quantized, left, right and scale.
 template <class Decomposition>
   requires requires(const Decomposition& parts) {
     parts.quantized.view();
@@ -97,6 +98,18 @@ template <class Decomposition>
   }
 [[nodiscard]] packed_weights prepack(const Decomposition& parts, isa set) {
   return prepack(parts.quantized.view(), parts.left.view(), parts.right.view(), parts.scale, set);
+}
+
+/// Packs an open decomposition file: whatever has quantized(), left(), right() and scale().
+template <class File>
+  requires requires(const File& file) {
+    { file.quantized() } -> std::convertible_to<const quantized_matrix_view&>;
+    file.left().view();
+    file.right().view();
+    file.scale();
+  }
+[[nodiscard]] packed_weights prepack(const File& file, isa set) {
+  return prepack(file.quantized(), file.left().view(), file.right().view(), file.scale(), set);
 }
 
 /// @copydoc prepack

@@ -99,6 +99,71 @@ QLR_DETAIL_INLINE void dot_rows(const float* r, const float* const* x, index_t c
   for_each([](const vf& sum, float* p) QLR_DETAIL_LAMBDA_INLINE { store_f(p, sum); });
 }
 
+/// Numbers of one type as fp32; int8 is multiplied by a scale.
+template <number_type Type>
+QLR_DETAIL_INLINE vf load_number(const std::uint8_t* p, vf scale) {
+  if constexpr (Type == number_type::fp16) return load_fp16(p);
+  if constexpr (Type == number_type::bf16) return load_bf16(p);
+  if constexpr (Type == number_type::int8) return mul(load_int8(p), scale);
+  return load_f(reinterpret_cast<const float*>(p));
+}
+
+/// Ranks that one token is multiplied with at once: as many chains of sums as fill the pipeline.
+constexpr index_t token_ranks = lanes == 16 ? 8 : 2;
+
+/// sums (rank, 16) += rows of R times x, for token_ranks rows of which the first `ranks` exist.
+template <number_type Type>
+void dot_token(const number_array& right, index_t index, index_t row_stride, index_t ranks, const float* x,
+               index_t cols, float* sums) {
+  vf total[token_ranks][dot_vectors];
+  const std::uint8_t* row[token_ranks];
+  index_t scale_index[token_ranks];
+  QLR_DETAIL_UNROLL
+  for (index_t k = 0; k < token_ranks; ++k) {
+    const index_t begin = index + std::min(k, ranks - 1) * row_stride;
+    row[k] = right.at(begin);
+    scale_index[k] = begin / right_unit;
+    QLR_DETAIL_UNROLL
+    for (index_t v = 0; v < dot_vectors; ++v) total[k][v] = load_f(sums + k * dot_lanes + v * lanes);
+  }
+  vf scale[token_ranks] = {};
+  for (index_t j = 0; j < cols; j += dot_lanes) {
+    if (Type == number_type::int8 && j % right_unit == 0) {
+      for (index_t k = 0; k < token_ranks; ++k)
+        scale[k] = set1(right.scales[scale_index[k] + j / right_unit]);
+    }
+    QLR_DETAIL_UNROLL
+    for (index_t v = 0; v < dot_vectors; ++v) {
+      const vf activation = load_f(x + j + v * lanes);
+      QLR_DETAIL_UNROLL
+      for (index_t k = 0; k < token_ranks; ++k) {
+        const std::uint8_t* p = row[k] + (j + v * lanes) * number_bytes(Type);
+        __builtin_prefetch(p + 768);
+        total[k][v] = fma(load_number<Type>(p, scale[k]), activation, total[k][v]);
+      }
+    }
+  }
+  QLR_DETAIL_UNROLL
+  for (index_t k = 0; k < token_ranks; ++k) {
+    QLR_DETAIL_UNROLL
+    for (index_t v = 0; v < dot_vectors; ++v) store_f(sums + k * dot_lanes + v * lanes, total[k][v]);
+  }
+}
+
+inline void dot_token(const number_array& right, index_t index, index_t row_stride, index_t ranks,
+                      const float* x, index_t cols, float* sums) {
+  switch (right.type) {
+  case number_type::fp32:
+    return dot_token<number_type::fp32>(right, index, row_stride, ranks, x, cols, sums);
+  case number_type::fp16:
+    return dot_token<number_type::fp16>(right, index, row_stride, ranks, x, cols, sums);
+  case number_type::bf16:
+    return dot_token<number_type::bf16>(right, index, row_stride, ranks, x, cols, sums);
+  case number_type::int8:
+    return dot_token<number_type::int8>(right, index, row_stride, ranks, x, cols, sums);
+  }
+}
+
 /// Sum of 16 numbers, by halves.
 inline float add_lanes(const float* sums) {
   float s[dot_lanes];
@@ -134,24 +199,35 @@ private:
   alignas(64) float copies_[dot_tile * dot_cols];
 };
 
+/// sums (rank, 16) = R x of one token: numbers are used as soon as they are decoded.
 template <class T>
-void project(const factor_view& f, matrix_view<const T> x, index_t first_rank, index_t first, index_t count,
-             float* v, index_t v_stride) {
-  alignas(64) float right[project_ranks * dot_cols];                  // (rank, column)
-  alignas(64) float sums[project_ranks * project_tokens * dot_lanes]; // (rank, token, lane)
+void project_token(const factor_view& f, matrix_view<const T> x, index_t first_rank, index_t ranks,
+                   index_t token, float* sums) {
+  column_slice<T> slice;
+  for (index_t col = 0; col < f.cols; col += dot_cols) {
+    const index_t cols = std::min(dot_cols, f.cols - col);
+    slice.read(x, token, 1, col, cols);
+    for (index_t k = 0; k < ranks; k += token_ranks) {
+      const index_t padded_cols = f.padded_cols();
+      dot_token(f.right, (first_rank + k) * padded_cols + col, padded_cols, ranks - k, *slice.rows(0), cols,
+                sums + k * dot_lanes);
+    }
+  }
+}
+
+/// sums (rank, token, 16) = R x of several tokens: numbers are decoded once for all.
+template <class T>
+void project_tokens_of(const factor_view& f, matrix_view<const T> x, index_t first_rank, index_t ranks,
+                       index_t first, index_t count, float* sums) {
+  alignas(64) float right[project_ranks * dot_cols] = {}; // (rank, column)
   column_slice<T> slice;
   const index_t rank_stride = count * dot_lanes;
-  const index_t ranks = std::min(project_ranks, f.rank - first_rank);
-  const index_t padded_ranks = (ranks + dot_tile - 1) / dot_tile * dot_tile;
-  std::fill_n(sums, padded_ranks * rank_stride, 0.0F);
-  std::fill_n(right + ranks * dot_cols, (padded_ranks - ranks) * dot_cols, 0.0F);
   for (index_t col = 0; col < f.cols; col += dot_cols) {
     const index_t cols = std::min(dot_cols, f.cols - col);
     const index_t padded = std::min(dot_cols, f.padded_cols() - col);
     for (index_t k = 0; k < ranks; ++k) {
       decode_numbers(f.right, (first_rank + k) * f.padded_cols() + col, padded, right + k * dot_cols);
     }
-    const index_t used = (cols + dot_lanes - 1) / dot_lanes * dot_lanes;
     for (index_t t = 0; t < count; t += dot_tile) {
       const index_t tokens = std::min(dot_tile, count - t);
       slice.read(x, first + t, tokens, col, cols);
@@ -159,19 +235,31 @@ void project(const factor_view& f, matrix_view<const T> x, index_t first_rank, i
         float* sum = sums + k * rank_stride + t * dot_lanes;
         const float* r = right + k * dot_cols;
         if (tokens == dot_tile) {
-          dot_rows<dot_tile, dot_tile>(r, slice.rows(0), used, sum, rank_stride);
+          dot_rows<dot_tile, dot_tile>(r, slice.rows(0), cols, sum, rank_stride);
         } else {
           for (index_t i = 0; i < tokens; ++i) {
-            dot_rows<dot_tile, 1>(r, slice.rows(i), used, sum + i * dot_lanes, rank_stride);
+            dot_rows<dot_tile, 1>(r, slice.rows(i), cols, sum + i * dot_lanes, rank_stride);
           }
         }
       }
     }
   }
+}
+
+template <class T>
+void project(const factor_view& f, matrix_view<const T> x, index_t first_rank, index_t first, index_t count,
+             float* v, index_t v_stride) {
+  alignas(64) float sums[project_ranks * project_tokens * dot_lanes]; // (rank, token, lane)
+  const index_t ranks = std::min(project_ranks, f.rank - first_rank);
+  std::fill_n(sums, project_ranks * count * dot_lanes, 0.0F);
+  if (count == 1) {
+    project_token(f, x, first_rank, ranks, first, sums);
+  } else {
+    project_tokens_of(f, x, first_rank, ranks, first, count, sums);
+  }
   for (index_t t = 0; t < count; ++t) {
     for (index_t k = 0; k < ranks; ++k) {
-      v[(first + t) * v_stride + first_rank + k] =
-          f.scale * add_lanes(sums + k * rank_stride + t * dot_lanes);
+      v[(first + t) * v_stride + first_rank + k] = f.scale * add_lanes(sums + (k * count + t) * dot_lanes);
     }
   }
 }
