@@ -235,28 +235,28 @@ void add_row(const std::string& name, int calls, Body&& body) {
   benchmark::RegisterBenchmark(name.c_str(), std::forward<Body>(body))->UseManualTime()->Iterations(calls);
 }
 
-void register_shape(index_t rows, index_t cols, const std::vector<index_t>& ranks,
-                    const std::vector<index_t>& tokens) {
-  const std::string shape = sentence("Rows:", rows, "/Cols:", cols);
+void register_dense(index_t rows, index_t cols, const std::vector<index_t>& tokens) {
   for (const index_t t : tokens) {
-    const problem dense{rows, cols, 0, t};
-    add_row(sentence("matmul_dense/", shape, "/Tokens:", t), calls_for(dense),
-            [=](benchmark::State& state) { time_dense(state, dense, false); });
-    add_row(sentence("matmul_eigen/", shape, "/Tokens:", t), calls_for(dense),
-            [=](benchmark::State& state) { time_dense(state, dense, true); });
+    const problem p{rows, cols, 0, t};
+    const std::string suffix = sentence("Rows:", rows, "/Cols:", cols, "/Tokens:", t);
+    add_row("matmul_dense/" + suffix, calls_for(p),
+            [=](benchmark::State& state) { time_dense(state, p, false); });
+    add_row("matmul_eigen/" + suffix, calls_for(p),
+            [=](benchmark::State& state) { time_dense(state, p, true); });
   }
-  for (const index_t rank : ranks) {
-    for (const index_t t : tokens) {
-      const problem p{rows, cols, rank, t};
-      const std::string suffix = sentence(shape, "/Rank:", rank, "/Tokens:", t);
-      for (const precision mode : {precision::exact, precision::bf16, precision::int8}) {
-        add_row(sentence("matmul_fused/", to_string(mode), '/', suffix), calls_for(p),
-                [=](benchmark::State& state) { time_fused(state, p, mode, false); });
-      }
-      if (rank > 0) {
-        add_row(sentence("matmul_unfused/exact/", suffix), calls_for(p),
-                [=](benchmark::State& state) { time_unfused(state, p); });
-      }
+}
+
+void register_products(index_t rows, index_t cols, index_t rank, const std::vector<index_t>& tokens) {
+  for (const index_t t : tokens) {
+    const problem p{rows, cols, rank, t};
+    const std::string suffix = sentence("Rows:", rows, "/Cols:", cols, "/Rank:", rank, "/Tokens:", t);
+    for (const precision mode : all_precisions) {
+      add_row(sentence("matmul_fused/", to_string(mode), '/', suffix), calls_for(p),
+              [=](benchmark::State& state) { time_fused(state, p, mode, false); });
+    }
+    if (rank > 0) {
+      add_row("matmul_unfused/exact/" + suffix, calls_for(p),
+              [=](benchmark::State& state) { time_unfused(state, p); });
     }
   }
 }
@@ -268,14 +268,17 @@ void register_rows() {
     time_read(state, 2 * last_level_cache_bytes(), peaks().memory_bandwidth);
   });
   add_row("fma_peak", 9, time_fma);
-  register_shape(4096, 4096, {64, 0}, {1, 4, 16, 128, 512});
-  register_shape(4096, 4096, {8, 16, 32, 128, 256}, {1});
+  const std::vector<index_t> all_tokens{1, 4, 16, 128, 512};
+  register_dense(4096, 4096, all_tokens);
+  for (const index_t rank : {64, 0}) register_products(4096, 4096, rank, all_tokens);
+  for (const index_t rank : {8, 16, 32, 128, 256}) register_products(4096, 4096, rank, {1});
   for (const auto& [rows, cols] :
        {std::pair<index_t, index_t>{1024, 1024}, {11008, 4096}, {4096, 11008}, {14336, 4096}}) {
-    register_shape(rows, cols, {64}, {1, 16, 128});
+    register_dense(rows, cols, {1, 16, 128});
+    register_products(rows, cols, 64, {1, 16, 128});
   }
   for (const index_t rank : {64, 0}) {
-    for (const precision mode : {precision::exact, precision::bf16, precision::int8}) {
+    for (const precision mode : all_precisions) {
       const problem p{4096, 4096, rank, 1};
       add_row(
           sentence("matmul_fused_memory/", to_string(mode), "/Rows:4096/Cols:4096/Rank:", rank, "/Tokens:1"),

@@ -4,13 +4,17 @@
 
 #include <qlr/host/decompose.hpp>
 
+#include <type_traits>
+#include <utility>
+
 #ifdef QLR_MISTAKE
 using element = int;
 #else
 using element = double;
 #endif
 
-qlr::decompose_result run(const Eigen::Matrix<element, Eigen::Dynamic, Eigen::Dynamic>& weight,
-                          const qlr::any_quantizer& quantizer) {
-  return qlr::decompose(weight, quantizer, qlr::decompose_options());
-}
+// Declared only: the body takes long to compile.
+using weights = Eigen::Matrix<element, Eigen::Dynamic, Eigen::Dynamic>;
+using result =
+    decltype(qlr::decompose(weights(), std::declval<const qlr::any_quantizer&>(), qlr::decompose_options()));
+static_assert(std::is_same_v<result, qlr::decompose_result>);

@@ -16,42 +16,45 @@ QLR_DETAIL_INLINE void for_token_runs(index_t count, Body&& body) {
 /// Columns of R at a time: R's stay in the first-level cache for all tokens.
 constexpr index_t dot_cols = 512;
 
-/// out (count) = convert(p), convert(p + lanes numbers of `bytes` bytes), ...; asks for what a row of R has
-/// next.
-template <class Convert>
-QLR_DETAIL_INLINE void decode_all(const std::uint8_t* p, index_t bytes, index_t count, float* out,
-                                  Convert&& convert) {
+/// Numbers of one type as fp32; int8 is multiplied by a scale.
+template <number_type Type>
+QLR_DETAIL_INLINE vf load_number(const std::uint8_t* p, vf scale) {
+  if constexpr (Type == number_type::fp16) return load_fp16(p);
+  if constexpr (Type == number_type::bf16) return load_bf16(p);
+  if constexpr (Type == number_type::int8) return mul(load_int8(p), scale);
+  return load_f(reinterpret_cast<const float*>(p));
+}
+
+/// out (count) = the numbers at p; asks for what a row of R has next.
+template <number_type Type>
+QLR_DETAIL_INLINE void decode_as(const std::uint8_t* p, vf scale, index_t count, float* out) {
   for (index_t j = 0; j < count; j += lanes) {
-    __builtin_prefetch(p + (j + dot_cols) * bytes);
-    store_f(out + j, convert(p + j * bytes));
+    __builtin_prefetch(p + (j + dot_cols) * number_bytes(Type));
+    store_f(out + j, load_number<Type>(p + j * number_bytes(Type), scale));
   }
 }
 
 /// out = numbers index ... index + count - 1; count is a multiple of the lanes, and of the run for int8.
 inline void decode_numbers(const number_array& numbers, index_t index, index_t count, float* out) {
   const std::uint8_t* p = numbers.at(index);
+  const vf one = set1(1.0F);
   switch (numbers.type) {
   case number_type::fp32:
-    return decode_all(p, 4, count, out, [](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE {
-      return load_f(reinterpret_cast<const float*>(q));
-    });
+    return decode_as<number_type::fp32>(p, one, count, out);
   case number_type::fp16:
-    return decode_all(p, 2, count, out,
-                      [](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE { return load_fp16(q); });
+    return decode_as<number_type::fp16>(p, one, count, out);
   case number_type::bf16:
-    return decode_all(p, 2, count, out,
-                      [](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE { return load_bf16(q); });
+    return decode_as<number_type::bf16>(p, one, count, out);
   case number_type::int8:
     for (index_t j = 0; j < count; j += numbers.run) {
       const vf scale = set1(numbers.scales[(index + j) / numbers.run]);
-      decode_all(p + j, 1, numbers.run, out + j,
-                 [&](const std::uint8_t* q) QLR_DETAIL_LAMBDA_INLINE { return mul(load_int8(q), scale); });
+      decode_as<number_type::int8>(p + j, scale, numbers.run, out + j);
     }
     return;
   }
 }
 
-/// One number per lane.
+/// One number per lane, of any type but int8.
 QLR_DETAIL_INLINE vf load_numbers(const number_array& numbers, index_t index) {
   const std::uint8_t* p = numbers.at(index);
   if (numbers.type == number_type::fp16) return load_fp16(p);
@@ -97,15 +100,6 @@ QLR_DETAIL_INLINE void dot_rows(const float* r, const float* const* x, index_t c
     }
   }
   for_each([](const vf& sum, float* p) QLR_DETAIL_LAMBDA_INLINE { store_f(p, sum); });
-}
-
-/// Numbers of one type as fp32; int8 is multiplied by a scale.
-template <number_type Type>
-QLR_DETAIL_INLINE vf load_number(const std::uint8_t* p, vf scale) {
-  if constexpr (Type == number_type::fp16) return load_fp16(p);
-  if constexpr (Type == number_type::bf16) return load_bf16(p);
-  if constexpr (Type == number_type::int8) return mul(load_int8(p), scale);
-  return load_f(reinterpret_cast<const float*>(p));
 }
 
 /// Ranks that one token is multiplied with at once: as many chains of sums as fill the pipeline.
