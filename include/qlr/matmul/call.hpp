@@ -90,17 +90,7 @@ public:
   /// @throws qlr::error invalid_argument: a null pointer, X and Y overlap, an adapter index out of range, or
   /// a workspace that is too small
   matmul_call(const packed_weights& w, matrix_view<const T> x, matrix_view<T> y,
-              const matmul_options& options, matmul_workspace& workspace)
-      : weights_(w), view_(w.view()), x_(x), y_(y), options_(options),
-        kernels_(matmul_detail::kernels_of<T>(w.instruction_set())) {
-    check_operands();
-    const index_t adapter_rank = check_adapters();
-    require(workspace.fits(w, x.rows(), options.mode, adapter_rank), status_code::invalid_argument,
-            "workspace has ", workspace.size_bytes(), " bytes, ", x.rows(),
-            " tokens need more; call reserve() first");
-    parts_ = matmul_workspace::layout(workspace.memory_.data(), w, x.rows(), w.effective(options.mode),
-                                      adapter_rank);
-  }
+              const matmul_options& options, matmul_workspace& workspace);
 
   /// The instruction set of the kernels that run.
   [[nodiscard]] isa instruction_set() const noexcept { return kernels_.set; }
@@ -225,6 +215,22 @@ private:
   matmul_detail::kernel_table<T> kernels_;
   matmul_workspace::parts parts_;
 };
+
+// Not in the class: it names the kernels, and a file with an extern template declaration must not compile
+// them.
+template <activation_scalar T>
+matmul_call<T>::matmul_call(const packed_weights& w, matrix_view<const T> x, matrix_view<T> y,
+                            const matmul_options& options, matmul_workspace& workspace)
+    : weights_(w), view_(w.view()), x_(x), y_(y), options_(options),
+      kernels_(matmul_detail::kernels_of<T>(w.instruction_set())) {
+  check_operands();
+  const index_t adapter_rank = check_adapters();
+  require(workspace.fits(w, x.rows(), options.mode, adapter_rank), status_code::invalid_argument,
+          "workspace has ", workspace.size_bytes(), " bytes, ", x.rows(),
+          " tokens need more; call reserve() first");
+  parts_ = matmul_workspace::layout(workspace.memory_.data(), w, x.rows(), w.effective(options.mode),
+                                    adapter_rank);
+}
 
 /// Y = X Q^T + s (X R^T) L^T + bias, straight from packed codes.
 ///
