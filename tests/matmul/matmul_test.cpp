@@ -46,6 +46,30 @@ TEST_CASE("matmul: a token's result does not depend on other tokens, threads or 
   }
 }
 
+/// True when activations of type T give what their fp32 values give, rounded to T.
+template <class T>
+bool is_rounding_of_fp32(const packed_weights& packed, const matrix<float>& x) {
+  matrix<T> narrow(x.rows(), x.cols());
+  matrix<float> widened(x.rows(), x.cols());
+  for (index_t i = 0; i < x.size(); ++i) {
+    matmul_detail::convert(x.data()[i], narrow.data()[i]);
+    widened.data()[i] = to_float(narrow.data()[i]);
+  }
+  bool is_same_everywhere = true;
+  for (const precision mode : all_precisions) {
+    matrix<float> expected(x.rows(), packed.rows(), nan_value);
+    matmul(packed, std::as_const(widened).view(), expected.view(), {.mode = mode});
+    matrix<T> out(x.rows(), packed.rows());
+    matmul(packed, std::as_const(narrow).view(), out.view(), {.mode = mode});
+    for (index_t i = 0; i < expected.size(); ++i) {
+      T rounded;
+      matmul_detail::convert(expected.data()[i], rounded);
+      is_same_everywhere = is_same_everywhere && out.data()[i] == rounded;
+    }
+  }
+  return is_same_everywhere;
+}
+
 TEST_CASE("matmul: strides, bias and 16-bit activations", "[matmul]") {
   const problem p = make_problem(make_quantizer("int4"), 67, 90, 3);
   const matrix<float> wide = normal_matrix(4, 200, 4);
@@ -71,20 +95,8 @@ TEST_CASE("matmul: strides, bias and 16-bit activations", "[matmul]") {
     }
     CHECK(is_right);
 
-    matrix<bfloat16> narrow(4, 90);
-    matrix<float> rounded(4, 90);
-    for (index_t i = 0; i < dense.size(); ++i) {
-      narrow.data()[i] = to_bfloat16(dense.data()[i]);
-      rounded.data()[i] = to_float(narrow.data()[i]);
-    }
-    matmul(packed, rounded.view(), expected.view());
-    matrix<bfloat16> narrow_out(4, 67);
-    matmul(packed, narrow.view(), narrow_out.view());
-    bool is_rounded = true;
-    for (index_t i = 0; i < expected.size(); ++i) {
-      is_rounded = is_rounded && narrow_out.data()[i] == to_bfloat16(expected.data()[i]);
-    }
-    CHECK(is_rounded);
+    CHECK(is_rounding_of_fp32<bfloat16>(packed, dense));
+    CHECK(is_rounding_of_fp32<float16>(packed, dense));
   }
 }
 
