@@ -43,7 +43,7 @@ def read_rows(path, rows, cols, rank):
             peak = row["GFLOP/s"]
         for name, pattern in patterns.items():
             found = re.match(pattern, row["name"])
-            if found:
+            if found and int(found[1]) not in (tokens for tokens, _, _ in series[name]):
                 series[name].append((int(found[1]), row["GFLOP/s"] / row["GB/s"], row["GFLOP/s"]))
     if bandwidth is None or peak is None or not any(series.values()):
         sys.exit(f"{path}: needs read_bandwidth/cache, fma_peak and rows of {shape}")
@@ -94,7 +94,7 @@ def draw_roof(axes, bandwidth, peak):
     x, y = axes.at(end, peak)
     yield text(x, y - 7, f"fp32 multiply-add: {peak:.0f} GFLOP/s", "end", 11)
     x, y = axes.at(start, bandwidth * start)
-    yield text(x + 8, y - 12, f"read: {bandwidth:.0f} GB/s", "start", 11)
+    yield text(x + 24, y - 4, f"read: {bandwidth:.0f} GB/s", "start", 11)
 
 
 def draw_series(axes, series):
