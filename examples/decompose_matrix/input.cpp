@@ -183,7 +183,7 @@ calibration open_calibration(const std::string& path, index_t rows, index_t cols
 qlr::metric choose_metric(const arguments& args, const calibration& data, index_t rows, index_t cols) {
   const bool has_fisher = data.fisher.size() != 0;
   const std::string wanted = !args.metric.empty()                                      ? args.metric
-                             : has_fisher && qlr::find_preset(args.method).uses_fisher ? "fisher"
+                             : has_fisher && qlr::find_preset(args.method).uses == qlr::calibration_use::fisher ? "fisher"
                                                                                        : "none";
   if (wanted == "none") return {};
   if (wanted == "fisher") {

@@ -46,7 +46,7 @@ TEST_CASE("presets: the schedules are those of the papers", "[decompose]") {
   CHECK(lq_lora.first == half_step::low_rank);
   CHECK(lq_lora.iterations == 100);
   CHECK(lq_lora.stop == stop_rule::error_rises);
-  CHECK(find_preset("lq-lora").uses_fisher);
+  CHECK(find_preset("lq-lora").uses == calibration_use::fisher);
   CHECK(find_preset("zeroquant-v2").steps.iterations == 1);
   CHECK(find_preset("lqer").steps.iterations == 1);
   CHECK(find_preset("lqer").steps.split == sigma_split::left);

@@ -30,8 +30,9 @@ void store(matrix<float>& vectors, factor_storage storage);
 /// factor_bytes.
 [[nodiscard]] index_t bytes_of_factor(index_t rank, index_t length, factor_storage storage);
 
-inline constexpr std::string_view all_methods[] = {"qlora",        "loftq", "lq-lora",
-                                                   "zeroquant-v2", "lqer",  "best"};
+inline constexpr std::string_view all_methods[] = {
+    "qlora", "loftq", "lq-lora", "zeroquant-v2", "lqer", "l2qer", "qera-approx",    "qera-exact",
+    "eora",  "gptq",  "caldera", "svdquant",     "srr",  "odlri", "gptq-intrinsic", "best"};
 
 [[nodiscard]] inline decompose_options options_of(std::string_view method, index_t rank,
                                                   factor_storage factors = factor_storage::fp32,

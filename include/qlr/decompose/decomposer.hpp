@@ -3,10 +3,11 @@
 #pragma once
 
 #include <qlr/decompose/backend.hpp>
+#include <qlr/decompose/low_rank_step.hpp>
 #include <qlr/decompose/options.hpp>
+#include <qlr/decompose/rank_split.hpp>
 #include <qlr/decompose/result.hpp>
-#include <qlr/lowrank/randomized_svd.hpp>
-#include <qlr/lowrank/truncated_svd.hpp>
+#include <qlr/decompose/validation.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -51,54 +52,143 @@ public:
              const metric& weights, const decompose_options& options)
       : backend_(backend), weight_(weight), quantizer_(quantizer), metric_(weights), options_(options),
         work_(backend.allocate(weight.rows(), weight.cols())), left_(backend.allocate(0, weight.rows())),
-        right_(backend.allocate(0, weight.cols())), sketch_(options.sketch) {}
+        right_(backend.allocate(0, weight.cols())), low_rank_(backend, metric_, options) {}
 
   [[nodiscard]] decompose_result run() {
     {
       const detail::stopwatch total(result_.seconds_total);
       norms_ = backend_.weight_energies(weight_, metric_);
-      if (options_.steps.compares_plain) consider_plain();
-      if (result_.reason != stop_reason::exact) iterate();
+      if (options_.form == decomposition_form::fixed_q) {
+        fit_to_given();
+      } else {
+        if (options_.steps.compares_plain) consider_plain();
+        if (result_.reason != stop_reason::exact) iterate();
+      }
     }
     return finish();
   }
 
 private:
+  /// One outlier channel for this many ranks (ODLRI: 16 for rank 256).
+  static constexpr index_t outlier_ranks = 16;
+
   void iterate() {
+    begin();
     const schedule& steps = options_.steps;
-    if (steps.starts_from_weight && steps.has_low_rank) {
-      load_residual();
-      fit_low_rank();
-    }
     for (int t = 0; t < steps.iterations; ++t) {
       if (steps.first == half_step::quantize) {
         quantize(t);
-        if (steps.has_low_rank) {
-          load_quantization_error();
-          fit_low_rank();
-        }
+        if (steps.judges_half_steps) finish_iteration(t + 1);
+        fit_low_rank();
       } else {
-        load_quantization_error();
-        if (steps.has_low_rank) fit_low_rank();
+        fit_low_rank();
+        if (steps.judges_half_steps && t > 0) finish_iteration(t + 1);
         quantize(t);
       }
-      load_residual();
-      record(t + 1);
-      result_.iterations_run = t + 1;
-      if (should_stop(t)) return;
+      finish_iteration(t + 1);
+      if (should_stop(t)) break;
     }
+    polish();
+  }
+
+  void finish_iteration(int iteration) {
+    load_residual();
+    record(iteration);
+    result_.iterations_run = iteration;
+  }
+
+  /// L R before the first half-step.
+  void begin() {
+    if (!options_.steps.has_low_rank || options_.rank == 0) return;
+    switch (options_.steps.start) {
+    case low_rank_start::zero:
+      return;
+    case low_rank_start::weight:
+      return fit_low_rank();
+    case low_rank_start::eigenvectors:
+      return start_from_eigenvectors();
+    case low_rank_start::outliers:
+      return start_from_outliers();
+    case low_rank_start::preserved:
+      return preserve();
+    }
+  }
+
+  /// R = the leading eigenvectors of H, those of its root; L = 0.
+  void start_from_eigenvectors() {
+    if (!metric_.has_covariance()) return;
+    const detail::stopwatch time(result_.seconds_svd);
+    const matrix_type& root = backend_.root_of(*metric_.covariance);
+    randomized_svd<Backend> solver(options_.sketch);
+    right_ = solver.solve(backend_, root, std::min(options_.rank, root.cols())).left;
+    left_ = backend_.from_host(matrix<float>(right_.rows(), weight_.rows(), 0.0F));
+  }
+
+  /// R selects the input channels of largest variance, L holds those columns of W.
+  void start_from_outliers() {
+    const index_t count = std::max<index_t>(1, options_.rank / outlier_ranks);
+    const std::vector<index_t> columns = detail::largest_variances(metric_, weight_.cols(), count);
+    if (columns.empty()) return;
+    matrix<float> selection(static_cast<index_t>(columns.size()), weight_.cols(), 0.0F);
+    for (index_t k = 0; k < selection.rows(); ++k) selection(k, columns[static_cast<std::size_t>(k)]) = 1.0F;
+    right_ = backend_.from_host(std::move(selection));
+    load_residual();
+    left_ = backend_.allocate(right_.rows(), weight_.rows());
+    backend_.gemm(transpose::yes, 1.0F, right_, work_, 0.0F, left_); // (k,n) (n,m)
+    holds_residual_ = false;
+  }
+
+  /// L R = the k leading directions of W, k from detail::preserved_rank; they stay.
+  void preserve() {
+    {
+      const detail::stopwatch time(result_.seconds_svd);
+      load_residual();
+      const matrix<float> signal = spectrum();
+      // Noise of the shape of a quantization error: independent, uniform; its size cancels.
+      backend_.fill_random(work_, 0, options_.sketch.seed);
+      holds_residual_ = false;
+      const matrix<float> noise = spectrum();
+      num_preserved_ = detail::preserved_rank(signal, noise, options_.rank);
+    }
+    if (num_preserved_ == 0) return;
+    const index_t kept = std::exchange(num_preserved_, 0);
+    fit_low_rank(kept);
+    num_preserved_ = left_.rows();
+    preserved_ = {copy_of(left_), copy_of(right_)};
+  }
+
+  /// The energy of work in the metric, then its `rank` largest singular values; overwrites work.
+  [[nodiscard]] matrix<float> spectrum() {
+    low_rank_step<Backend> step(backend_, metric_, options_); // a warm start belongs to one matrix
+    const matrix_type& weighted = step.weigh(work_);
+    holds_residual_ = false;
+    const double energy = backend_.dot(weighted, weighted);
+    const matrix<float> values = backend_.to_host(step.solve(weighted, options_.rank).values);
+    matrix<float> result(1, values.cols() + 1);
+    result(0, 0) = static_cast<float>(std::sqrt(energy));
+    std::copy_n(values.data(), values.cols(), result.data() + 1);
+    return result;
   }
 
   /// Iterate 0: quantization of W as the quantizer is configured, without a low-rank part.
   void consider_plain() {
     load_residual();
-    {
-      const detail::stopwatch time(result_.seconds_quantize);
-      quantized_ = std::make_shared<quantized_type>(backend_.quantize(quantizer_, work_, quantize_hints{}));
-    }
+    quantized_ = quantize_nearest({});
     record(0);
     if (best_.weighted_error == 0.0) result_.reason = stop_reason::exact;
     quantized_.reset();
+  }
+
+  /// L R for a given Q.
+  void fit_to_given() {
+    if (options_.given != nullptr) {
+      quantized_ = std::make_shared<quantized_type>(*options_.given);
+    } else {
+      load_residual();
+      quantized_ = quantize_nearest({});
+    }
+    fit_low_rank();
+    finish_iteration(1);
   }
 
   /// work = W - L R.
@@ -107,17 +197,27 @@ private:
     holds_residual_ = true;
   }
 
-  /// work = W - Q, or W while there is no Q (then L R is still 0).
+  /// work = what the low-rank step approximates: W - Q, without the directions that stay; W while there is no
+  /// Q.
   void load_quantization_error() {
-    if (!quantized_) return load_residual();
-    backend_.subtract_quantized(weight_, *quantized_, work_);
     holds_residual_ = false;
+    if (!quantized_) {
+      backend_.subtract_product(weight_, backend_.allocate(0, weight_.rows()),
+                                backend_.allocate(0, weight_.cols()), work_);
+      return;
+    }
+    backend_.subtract_quantized(weight_, *quantized_, work_);
+    if (num_preserved_ > 0) backend_.subtract_from(preserved_.left, preserved_.right, work_);
+  }
+
+  [[nodiscard]] bool uses_feedback() const {
+    return options_.steps.step == quantize_step::feedback && metric_.has_covariance();
   }
 
   /// Q for W - L R, relaxed in the early iterations.
   void quantize(int t) {
     load_residual();
-    const detail::stopwatch time(result_.seconds_quantize);
+    if (uses_feedback()) return quantize_with_feedback();
     const float w = relaxation_factor(t);
     if (quantized_ && w != 1.0F) {
       backend_.extrapolate(*quantized_, w, work_);
@@ -128,7 +228,52 @@ private:
       hints.search = scale_search_mode::on;
       if (!metric_.col_weights.empty()) hints.column_weights = squared_col_weights();
     }
-    quantized_ = std::make_shared<quantized_type>(backend_.quantize(quantizer_, work_, hints));
+    quantized_ = quantize_nearest(hints);
+  }
+
+  [[nodiscard]] std::shared_ptr<quantized_type> quantize_nearest(const quantize_hints& hints) {
+    const detail::stopwatch time(result_.seconds_quantize);
+    return std::make_shared<quantized_type>(backend_.quantize(quantizer_, work_, hints));
+  }
+
+  void quantize_with_feedback() {
+    const detail::stopwatch time(result_.seconds_quantize);
+    const auto coupling = couple(coupling_use::feedback);
+    quantize_hints hints;
+    if (options_.steps.searches_scales) hints.search = scale_search_mode::on;
+    hints.column_weights = coupling.importance.data();
+    quantized_ = std::make_shared<quantized_type>(
+        backend_.quantize_coupled(quantizer_, work_, coupling, hints, options_.steps.feedback.descents));
+  }
+
+  [[nodiscard]] typename Backend::coupling_type couple(coupling_use use) const {
+    const feedback_options& feedback = options_.steps.feedback;
+    if (feedback.knows_low_rank) return backend_.couple(*metric_.covariance, right_, feedback, use);
+    return backend_.couple(*metric_.covariance, backend_.allocate(0, weight_.cols()), feedback, use);
+  }
+
+  /// From the best iterate: Q descends on its own scales, L R follows; no round can raise the error but for
+  /// the rounding of the factors.
+  void polish() {
+    if (options_.steps.polish_rounds == 0 || !metric_.has_covariance()) return;
+    if (best_.weighted_error == 0.0) return;
+    quantized_ = best_quantized_;
+    left_ = copy_of(best_left_);
+    right_ = copy_of(best_right_);
+    holds_residual_ = false;
+    for (int round = 0; round < options_.steps.polish_rounds; ++round) {
+      const double before = best_.weighted_error;
+      load_residual();
+      {
+        const detail::stopwatch time(result_.seconds_quantize);
+        constexpr int passes = 2;
+        quantized_ = std::make_shared<quantized_type>(
+            backend_.descend(quantizer_, *quantized_, work_, couple(coupling_use::descent), passes));
+      }
+      fit_low_rank();
+      finish_iteration(result_.iterations_run + 1);
+      if (best_.weighted_error > (1.0 - options_.steps.tolerance_rel) * before) return;
+    }
   }
 
   [[nodiscard]] float relaxation_factor(int t) const {
@@ -146,23 +291,23 @@ private:
     return squared_weights_.data();
   }
 
-  /// L R = D^-1 SVD_r(D work S) S^-1; overwrites work.
-  void fit_low_rank() {
+  void fit_low_rank() { fit_low_rank(options_.rank - num_preserved_); }
+
+  /// L R for W - Q: `rank` vectors, after those that stay.
+  void fit_low_rank(index_t rank) {
+    if (!options_.steps.has_low_rank) return;
+    load_quantization_error();
     const detail::stopwatch time(result_.seconds_svd);
-    holds_residual_ = false;
-    backend_.apply_metric(metric_, work_);
-    singular_triplets<matrix_type> triplets = options_.svd == svd_method::exact
-                                                  ? truncated_svd{}.solve(backend_, work_, options_.rank)
-                                                  : sketch_.solve(backend_, work_, options_.rank);
-    const bool is_balanced = options_.steps.split == sigma_split::balanced;
-    backend_.scale_rows(triplets.left, triplets.values, is_balanced ? 0.5F : 1.0F);
-    if (is_balanced) backend_.scale_rows(triplets.right, triplets.values, 0.5F);
-    backend_.scale_cols(triplets.left, metric_.row_weights, true);
-    backend_.scale_cols(triplets.right, metric_.col_weights, true);
-    backend_.store_factor(triplets.left, options_.factors);
-    backend_.store_factor(triplets.right, options_.factors);
-    left_ = std::move(triplets.left);
-    right_ = std::move(triplets.right);
+    factor_pair<matrix_type> found = low_rank_.fit(work_, rank);
+    left_ = num_preserved_ == 0 ? std::move(found.left) : stacked(preserved_.left, found.left);
+    right_ = num_preserved_ == 0 ? std::move(found.right) : stacked(preserved_.right, found.right);
+  }
+
+  [[nodiscard]] matrix_type stacked(const matrix_type& above, const matrix_type& below) const {
+    matrix_type both = backend_.allocate(above.rows() + below.rows(), above.cols());
+    backend_.copy_rows(above, 0, both, 0);
+    backend_.copy_rows(below, 0, both, above.rows());
+    return both;
   }
 
   /// Measures the current iterate (work = W - L R) and keeps it if it is the best.
@@ -173,6 +318,10 @@ private:
     };
     iteration_report report{iteration, relative(error.frobenius, norms_.frobenius),
                             relative(error.weighted, norms_.weighted), false};
+    if (options_.judge) {
+      report.weighted_error =
+          options_.judge(*quantized_, backend_.to_host(copy_of(left_)), backend_.to_host(copy_of(right_)));
+    }
     report.is_best = best_quantized_ == nullptr || report.weighted_error < best_.weighted_error;
     if (report.is_best) {
       best_ = report;
@@ -235,7 +384,9 @@ private:
   matrix_type left_;            // (r,m), 0 rows while L R = 0
   matrix_type right_;           // (r,n)
   std::shared_ptr<quantized_type> quantized_;
-  randomized_svd<Backend> sketch_;
+  low_rank_step<Backend> low_rank_;
+  index_t num_preserved_ = 0; // leading vectors of L R that are never refitted
+  factor_pair<matrix_type> preserved_{backend_.allocate(0, 0), backend_.allocate(0, 0)};
   std::vector<float> squared_weights_;
 
   iteration_report best_;
@@ -244,38 +395,5 @@ private:
   matrix_type best_right_ = backend_.allocate(0, 0);
   decompose_result result_;
 };
-
-/// Checks what decompose() is given before any work starts.
-///
-/// @throws qlr::error invalid_argument: empty matrix, rank, iterations or oversampling out of range, a metric
-/// weight that is not positive
-/// @throws qlr::error shape_mismatch: the metric does not fit
-/// @throws qlr::error unsupported: metric elements without contiguous rows
-/// @throws qlr::error non_finite: an element of the weight is NaN or infinite in float
-template <weight_scalar T, quantizer_policy Quantizer>
-void validate(matrix_view<const T> weight, const Quantizer& quantizer, const metric& weights,
-              const decompose_options& options, const executor& run) {
-  require(!weight.is_empty(), status_code::invalid_argument, "weight is ", weight.rows(), " x ",
-          weight.cols(), ", it must not be empty");
-  const index_t largest = std::min(weight.rows(), weight.cols());
-  require(options.rank >= 0 && options.rank <= largest, status_code::invalid_argument, "rank is ",
-          options.rank, ", allowed for a ", weight.rows(), " x ", weight.cols(), " matrix are 0 to ",
-          largest);
-  require(options.steps.iterations >= 1, status_code::invalid_argument, "iterations is ",
-          options.steps.iterations, ", allowed are 1 and above");
-  require(options.sketch.oversampling >= 0, status_code::invalid_argument, "oversampling is ",
-          options.sketch.oversampling, ", allowed are 0 and above");
-  constexpr auto refused = detail::zero_weights::refused;
-  detail::check_weights(weights.row_weights, "metric row weights", weight.rows(), refused);
-  detail::check_weights(weights.col_weights, "metric column weights", weight.cols(), refused);
-  require(weights.elements.is_empty() ||
-              (weights.elements.rows() == weight.rows() && weights.elements.cols() == weight.cols()),
-          status_code::shape_mismatch, "metric elements are ", weights.elements.rows(), " x ",
-          weights.elements.cols(), ", the weight matrix is ", weight.rows(), " x ", weight.cols());
-  require(weights.elements.is_empty() || weights.elements.has_contiguous_rows(), status_code::unsupported,
-          "metric elements must have contiguous rows");
-  (void)quantizer.layout(weight.rows(), weight.cols());
-  require_finite(weight, "weight", run);
-}
 
 } // namespace qlr

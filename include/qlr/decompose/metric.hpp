@@ -5,9 +5,11 @@
 #include <qlr/core/finite.hpp>
 #include <qlr/core/matrix_view.hpp>
 #include <qlr/core/status.hpp>
+#include <qlr/decompose/input_covariance.hpp>
 
 #include <algorithm>
 #include <cmath>
+#include <memory>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -38,7 +40,8 @@ double sum_of(index_t count, Term&& term) {
 }
 } // namespace detail
 
-/// What the decomposer measures errors in: || D E S ||_F with diagonal D and S, or elementwise weights.
+/// What the decomposer measures errors in: || D E S ||_F with diagonal D and S, or elementwise weights, or
+/// the covariance H of the layer's inputs (S is then a root of it and D the identity).
 ///
 /// The low-rank step works with D and S; where a full matrix of weights F is known, errors are sum F_ij
 /// E_ij^2.
@@ -46,10 +49,14 @@ struct metric {
   std::vector<float> row_weights;    ///< diagonal of D (m); empty = ones
   std::vector<float> col_weights;    ///< diagonal of S (n); empty = ones
   matrix_view<const float> elements; ///< F (m,n), contiguous rows; empty = none; must outlive the metric
+  std::shared_ptr<const input_covariance> covariance; ///< H; null = none; excludes the weights above
 
-  [[nodiscard]] bool is_identity() const { return row_weights.empty() && col_weights.empty(); }
+  [[nodiscard]] bool has_covariance() const { return covariance != nullptr; }
+  [[nodiscard]] bool is_identity() const {
+    return row_weights.empty() && col_weights.empty() && elements.is_empty() && !has_covariance();
+  }
 
-  /// Energies of row i of an error matrix.
+  /// Energies of row i of an error matrix; `weighted` leaves the covariance out.
   [[nodiscard]] energies row_energies(index_t i, const float* error, index_t cols) const {
     const float* full = elements.is_empty() ? nullptr : elements.row(i);
     const float* col = col_weights.empty() ? nullptr : col_weights.data();

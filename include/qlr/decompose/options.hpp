@@ -2,9 +2,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <qlr/core/matrix.hpp>
 #include <qlr/core/types.hpp>
 #include <qlr/decompose/factor_storage.hpp>
 #include <qlr/lowrank/randomized_svd.hpp>
+#include <qlr/quant/quantized_matrix.hpp>
 
 #include <cstdint>
 #include <functional>
@@ -25,7 +27,8 @@ enum class stop_rule {
 /// Where the singular values go; only the product is determined.
 enum class sigma_split {
   balanced, ///< L = U sqrt(S), R = sqrt(S) V^T
-  left      ///< L = U S, R = V^T
+  left,     ///< L = U S, R = V^T
+  right     ///< L = U, R = S V^T
 };
 
 /// How singular triplets are found.
@@ -34,11 +37,55 @@ enum class svd_method {
   randomized ///< block power iteration, warm-started between iterations
 };
 
+/// What L R is before the first half-step.
+enum class low_rank_start {
+  zero,
+  weight,       ///< the best rank-r approximation of W in the metric
+  eigenvectors, ///< R = the r leading eigenvectors of the covariance, L = 0 (GPTQ-intrinsic LoRA)
+  outliers,     ///< R selects the input channels of largest variance, L = those columns of W (ODLRI)
+  preserved     ///< the k leading directions of W, which stay; Q, then the other r - k (SRR)
+};
+
+/// How Q is found for a given W - L R.
+enum class quantize_step {
+  nearest, ///< each element to the nearest level
+  feedback ///< column by column, later columns make up for the errors of earlier ones (GPTQ, LDLQ); needs a
+           ///< covariance, without one it is `nearest`
+};
+
+/// In which order error feedback visits the columns.
+enum class column_order {
+  ascending,
+  descending, ///< last column first (LDLQ)
+  importance  ///< largest variance first (GPTQ's activation order)
+};
+
+/// Error feedback and coordinate descent in the metric of an input covariance H.
+struct feedback_options {
+  column_order order = column_order::ascending;
+  double damping = 0.01; ///< times the mean of the diagonal, added to it; tenfold while H is not definite
+  /// H without what a refit of L makes up for: H - H R^T (R H R^T)^-1 R H.
+  bool knows_low_rank = false;
+  int descents = 0; ///< passes of coordinate descent on the scales found, after each quantize step
+};
+
+/// What the coupling of columns is made for.
+enum class coupling_use {
+  feedback, ///< a first pass, and the descents that follow it
+  descent   ///< coordinate descent alone
+};
+
+/// What is looked for.
+enum class decomposition_form {
+  joint,  ///< Q, L and R
+  fixed_q ///< L and R for a given Q, or for the nearest one
+};
+
 /// The schedule of the alternating loop: what distinguishes the published methods.
 struct schedule {
   half_step first = half_step::quantize;
-  bool starts_from_weight = false; ///< begin with L R = the best rank-r approximation of W instead of 0
-  int iterations = 1;              ///< at most this many
+  low_rank_start start = low_rank_start::zero;
+  int iterations = 1; ///< at most this many
   stop_rule stop = stop_rule::never;
   int patience = 1;            ///< stop_rule::error_rises: 1 stops at the first rise
   double tolerance_rel = 2e-4; ///< stop_rule::stalls
@@ -48,8 +95,21 @@ struct schedule {
   bool compares_plain = false;  ///< also consider plain quantization of W without a low-rank part
   /// Over-relaxation of the quantizer's target: Q is fitted to Q_old + w (W - L R - Q_old) with
   /// w = 1 + relaxation * max(0, 1 - t / relaxed_iterations) in iteration t = 0, 1, ...
+  /// Not with error feedback.
   float relaxation = 0;
   int relaxed_iterations = 0;
+  quantize_step step = quantize_step::nearest;
+  feedback_options feedback{};
+  /// Iterates between the half-steps, once Q and L R exist, count too; the history has a line for each.
+  bool judges_half_steps = false;
+  bool ignores_metric =
+      false; ///< the low-rank step minimises the Frobenius norm, whatever errors are judged by
+  /// Factors stored in 8 or 4 bits: alternating least squares with rounding, this many times per low-rank
+  /// step (LPLR); the best pair is kept.
+  int factor_refits = 0;
+  /// After the loop: at most this many times coordinate descent of the best Q on its scales, then a refit of
+  /// L R; until a round gains less than tolerance_rel.
+  int polish_rounds = 0;
 };
 
 /// One line of the history: errors relative to the norm of W in the same norm.
@@ -67,6 +127,11 @@ struct decompose_options {
   svd_method svd = svd_method::randomized;
   factor_storage factors = factor_storage::fp16;
   randomized_svd_options sketch{}; ///< oversampling, power iterations and seed of the randomized SVD
+  decomposition_form form = decomposition_form::joint;
+  const quantized_matrix* given = nullptr; ///< fixed_q: this Q (m,n); null = W rounded by the quantizer
+  /// Judges iterates instead of the error in the metric: a relative error of Q, L transposed (r,m) and R
+  /// (r,n).
+  std::function<double(const quantized_matrix&, const matrix<float>&, const matrix<float>&)> judge{};
   /// Called after every iteration.
   std::function<void(const iteration_report&)> on_iteration{};
 };

@@ -6,6 +6,8 @@
 #include <qlr/core/parallel.hpp>
 #include <qlr/core/random.hpp>
 #include <qlr/decompose/backend.hpp>
+#include <qlr/host/coupled_rounding.hpp>
+#include <qlr/host/coupling.hpp>
 #include <qlr/host/eigen_maps.hpp>
 #include <qlr/host/exact_svd.hpp>
 #include <qlr/host/small_svd.hpp>
@@ -34,6 +36,7 @@ class basic_eigen_backend {
 public:
   using matrix_type = matrix<float>;
   using quantized_type = quantized_matrix;
+  using coupling_type = column_coupling;
 
   /// @param run  whoever runs the pieces; must outlive the backend
   explicit basic_eigen_backend(executor run = {}) : run_(run) {}
@@ -131,6 +134,37 @@ public:
     });
   }
 
+  void subtract_from(const matrix<float>& left, const matrix<float>& right, matrix<float>& x) const {
+    for_each_range(run_, x.rows(), 64, [&](index_t begin, index_t end) {
+      map(x).middleRows(begin, end - begin).noalias() -=
+          map_transposed(left).middleRows(begin, end - begin) * map(right); // (m,r) (r,n)
+    });
+  }
+
+  [[nodiscard]] static matrix<float> row_norms(const matrix<float>& x) {
+    matrix<float> norms(1, x.rows());
+    for (index_t i = 0; i < x.rows(); ++i) {
+      const double norm = map(x).row(i).template cast<double>().norm();
+      norms(0, i) = norm >= static_cast<double>(smallest_normal_float) ? static_cast<float>(norm) : 1.0F;
+    }
+    return norms;
+  }
+
+  [[nodiscard]] static double dot(const matrix<float>& a, const matrix<float>& b) {
+    return ::qlr::detail::sum_of(a.size(), [&](index_t i) {
+      return static_cast<double>(a.data()[i]) * static_cast<double>(b.data()[i]);
+    });
+  }
+
+  void solve_gram(const matrix<float>& basis, matrix<float>& rhs) const {
+    detail::solve_gram(basis, rhs, run_);
+  }
+
+  [[nodiscard]] static const matrix<float>& root_of(const input_covariance& covariance) {
+    return covariance.root;
+  }
+  [[nodiscard]] static matrix<float> from_host(matrix<float> x) { return x; }
+
   template <weight_scalar T>
   void subtract_quantized(matrix_view<const T> weight, const quantized_matrix& q, matrix<float>& out) const {
     for_each_decoded_row(q.view(), run_, [&](index_t i, const float* decoded) {
@@ -162,6 +196,15 @@ public:
 
   template <weight_scalar T>
   [[nodiscard]] energies weight_energies(matrix_view<const T> weight, const metric& weights) const {
+    if (weights.has_covariance()) {
+      return covariance_energies(weight.rows(), weight.cols(), *weights.covariance,
+                                 [&](index_t begin, index_t end, matrix<float>& out) {
+                                   for (index_t i = begin; i < end; ++i) {
+                                     for (index_t j = 0; j < weight.cols(); ++j)
+                                       out(i - begin, j) = static_cast<float>(weight(i, j));
+                                   }
+                                 });
+    }
     std::vector<energies> rows(static_cast<std::size_t>(weight.rows()));
     for_each_range(run_, weight.rows(), rows_per_task(weight.cols()), [&](index_t begin, index_t end) {
       std::vector<float> row(static_cast<std::size_t>(weight.cols()));
@@ -176,6 +219,17 @@ public:
 
   [[nodiscard]] energies residual_energies(const matrix<float>& x, const quantized_matrix& q,
                                            const metric& weights) const {
+    if (weights.has_covariance()) {
+      return covariance_energies(x.rows(), x.cols(), *weights.covariance,
+                                 [&](index_t begin, index_t end, matrix<float>& out) {
+                                   row_decoder decode(q.view());
+                                   for (index_t i = begin; i < end; ++i) {
+                                     float* row = out.view().row(i - begin);
+                                     decode(i, row);
+                                     for (index_t j = 0; j < x.cols(); ++j) row[j] = x(i, j) - row[j];
+                                   }
+                                 });
+    }
     std::vector<energies> rows(static_cast<std::size_t>(x.rows()));
     for_each_decoded_row(q.view(), run_, [&](index_t i, float* decoded) {
       const float* row = x.view().row(i);
@@ -191,6 +245,33 @@ public:
     return quantizer.quantize(x.view(), hints, run_);
   }
 
+  [[nodiscard]] column_coupling couple(const input_covariance& covariance, const matrix<float>& right,
+                                       const feedback_options& options, coupling_use use) const {
+    return make_coupling(covariance, right, options, use, run_);
+  }
+
+  template <quantizer_policy Quantizer>
+  [[nodiscard]] quantized_matrix quantize_coupled(const Quantizer& quantizer, const matrix<float>& x,
+                                                  const column_coupling& coupling,
+                                                  const quantize_hints& hints, int descents) const {
+    if constexpr (stepwise_quantizer_policy<Quantizer>) {
+      return round_with_feedback(quantizer, x, coupling, hints, descents, run_);
+    } else {
+      return quantizer.quantize(x.view(), hints, run_); // refused before work starts, see validate()
+    }
+  }
+
+  template <quantizer_policy Quantizer>
+  [[nodiscard]] quantized_matrix descend(const Quantizer& quantizer, const quantized_matrix& q,
+                                         const matrix<float>& x, const column_coupling& coupling,
+                                         int passes) const {
+    if constexpr (stepwise_quantizer_policy<Quantizer>) {
+      return round_by_descent(quantizer, q, x, coupling, passes, run_);
+    } else {
+      return q; // as above
+    }
+  }
+
   void store_factor(matrix<float>& factor, factor_storage storage) const {
     round_factor(factor, storage, run_);
   }
@@ -204,6 +285,22 @@ private:
       float* row = out.view().row(i);
       for (index_t j = 0; j < weight.cols(); ++j) row[j] = static_cast<float>(weight(i, j));
     }
+  }
+
+  /// Squared norms of E and E B for an error E whose rows [begin, end) fill(begin, end, out) writes.
+  template <class Fill>
+  [[nodiscard]] energies covariance_energies(index_t rows, index_t cols, const input_covariance& covariance,
+                                             Fill&& fill) const {
+    constexpr index_t piece = 64;
+    std::vector<energies> pieces(static_cast<std::size_t>((rows + piece - 1) / piece));
+    for_each_range(run_, rows, piece, [&](index_t begin, index_t end) {
+      matrix<float> error(end - begin, cols);
+      fill(begin, end, error);
+      matrix<float> projected(end - begin, covariance.root.cols());
+      map(projected).noalias() = map(error) * map(covariance.root); // (rows,n) (n,k)
+      pieces[static_cast<std::size_t>(begin / piece)] = {dot(error, error), dot(projected, projected)};
+    });
+    return sum(pieces);
   }
 
   /// In row order, so that the sum does not depend on who computed which row.

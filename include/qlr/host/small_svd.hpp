@@ -134,4 +134,22 @@ square_svd svd_of_square(const Eigen::MatrixX<Scalar>& t) {
   return result;
 }
 
+/// rhs = (basis basis^T)^+ rhs for basis (r,k) and rhs (r,c): the least-squares step of a factor.
+///
+/// Directions whose share of the Gram matrix is below the rounding of float products count as absent.
+template <std::same_as<float> Scalar>
+void solve_gram(const matrix<Scalar>& basis, matrix<Scalar>& rhs, const executor& run) {
+  const Eigen::MatrixXd lower = gram(basis, run);
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(lower);
+  const double cutoff = 1e-12 * std::max(0.0, eigen.eigenvalues().maxCoeff());
+  const Eigen::VectorXd inverse =
+      eigen.eigenvalues().unaryExpr([cutoff](double value) { return value > cutoff ? 1.0 / value : 0.0; });
+  const Eigen::MatrixXd factor =
+      eigen.eigenvectors() * inverse.asDiagonal() * eigen.eigenvectors().transpose();
+  for_each_range(run, rhs.cols(), 256, [&](index_t begin, index_t end) {
+    const Eigen::MatrixXd columns = map(rhs).middleCols(begin, end - begin).template cast<double>();
+    map(rhs).middleCols(begin, end - begin) = (factor * columns).template cast<float>();
+  });
+}
+
 } // namespace qlr::host::detail

@@ -38,6 +38,23 @@ public:
     return self_->quantize(weight, hints, run);
   }
 
+  /// Whether the steps below can be called: the quantizer inside is a stepwise_quantizer_policy.
+  [[nodiscard]] bool is_stepwise() const { return self_->is_stepwise(); }
+  /// @throws qlr::error unsupported: not stepwise
+  [[nodiscard]] fitted_scales fit_scales(matrix_view<const float> weight, const quantize_hints& hints,
+                                         const executor& run) const {
+    return self_->fit_scales(weight, hints, run);
+  }
+  /// @copydoc fit_scales
+  void round(const float* x, const block_scale* blocks, index_t count, code_t* codes, float* values) const {
+    self_->round(x, blocks, count, codes, values);
+  }
+  /// @copydoc fit_scales
+  [[nodiscard]] quantized_matrix assemble(const quantized_layout& layout, const fitted_scales& scales,
+                                          const matrix<code_t>& codes, const executor& run) const {
+    return self_->assemble(layout, scales, codes, run);
+  }
+
 private:
   struct interface {
     interface() = default;
@@ -48,6 +65,15 @@ private:
     [[nodiscard]] virtual quantized_layout layout(index_t rows, index_t cols) const = 0;
     [[nodiscard]] virtual quantized_matrix quantize(matrix_view<const float> weight,
                                                     const quantize_hints& hints,
+                                                    const executor& run) const = 0;
+    [[nodiscard]] virtual bool is_stepwise() const = 0;
+    [[nodiscard]] virtual fitted_scales fit_scales(matrix_view<const float> weight,
+                                                   const quantize_hints& hints,
+                                                   const executor& run) const = 0;
+    virtual void round(const float* x, const block_scale* blocks, index_t count, code_t* codes,
+                       float* values) const = 0;
+    [[nodiscard]] virtual quantized_matrix assemble(const quantized_layout& layout,
+                                                    const fitted_scales& scales, const matrix<code_t>& codes,
                                                     const executor& run) const = 0;
   };
 
@@ -62,13 +88,42 @@ private:
                                             const executor& run) const override {
       return quantizer.quantize(weight, hints, run);
     }
+    [[nodiscard]] bool is_stepwise() const override { return stepwise_quantizer_policy<Quantizer>; }
+    [[nodiscard]] fitted_scales fit_scales(matrix_view<const float> weight, const quantize_hints& hints,
+                                           const executor& run) const override {
+      if constexpr (stepwise_quantizer_policy<Quantizer>) {
+        return quantizer.fit_scales(weight, hints, run);
+      } else {
+        fail_not_stepwise();
+      }
+    }
+    void round(const float* x, const block_scale* blocks, index_t count, code_t* codes,
+               float* values) const override {
+      if constexpr (stepwise_quantizer_policy<Quantizer>) {
+        return quantizer.round(x, blocks, count, codes, values);
+      } else {
+        fail_not_stepwise();
+      }
+    }
+    [[nodiscard]] quantized_matrix assemble(const quantized_layout& layout, const fitted_scales& scales,
+                                            const matrix<code_t>& codes, const executor& run) const override {
+      if constexpr (stepwise_quantizer_policy<Quantizer>) {
+        return quantizer.assemble(layout, scales, codes, run);
+      } else {
+        fail_not_stepwise();
+      }
+    }
+    [[noreturn]] void fail_not_stepwise() const {
+      fail(status_code::unsupported, "quantizer ", quantizer.name(),
+           " has no fit_scales, round and assemble, which error feedback and coordinate descent need");
+    }
     Quantizer quantizer;
   };
 
   std::shared_ptr<const interface> self_;
 };
 
-static_assert(quantizer_policy<any_quantizer>);
+static_assert(stepwise_quantizer_policy<any_quantizer>);
 
 /// Requested changes to a named format; what is left empty keeps the format's own value.
 struct format_options {

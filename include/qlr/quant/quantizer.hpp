@@ -58,6 +58,29 @@ concept quantizer_policy = requires(const Quantizer quantizer, matrix_view<const
   { quantizer.quantize(weight, hints, run) } -> std::same_as<quantized_matrix>;
 };
 
+/// Scale and zero point of every block as they are stored: what encoding and decoding use.
+struct fitted_scales {
+  std::vector<block_scale> blocks; ///< num_scales() of them, row by row
+  stored_scales stored;
+};
+
+/// A quantizer whose steps can be called one by one, for algorithms that choose the codes themselves (error
+/// feedback, coordinate descent).
+///
+/// - fit_scales(weight, hints, run): the scales that quantize() would store
+/// - round(x, blocks, count, codes, values): code and decoded value of x[i] in a block with the scale
+/// blocks[i]
+/// - assemble(layout, scales, codes, run): packs codes (rows, cols) that belong to those scales
+template <class Quantizer>
+concept stepwise_quantizer_policy = quantizer_policy<Quantizer> &&
+    requires(const Quantizer quantizer, matrix_view<const float> weight, const quantize_hints& hints,
+             const executor& run, const float* x, const block_scale* blocks, code_t* codes, float* values,
+             const fitted_scales& scales, const matrix<code_t>& all_codes) {
+  { quantizer.fit_scales(weight, hints, run) } -> std::same_as<fitted_scales>;
+  quantizer.round(x, blocks, index_t{}, codes, values);
+  { quantizer.assemble(quantized_layout{}, scales, all_codes, run) } -> std::same_as<quantized_matrix>;
+};
+
 /// Grid, scale rule and packing composed into a quantizer.
 ///
 /// @tparam Grid     levels and rounding of one value
@@ -94,22 +117,61 @@ public:
   [[nodiscard]] quantized_matrix quantize(matrix_view<const float> weight, const quantize_hints& hints,
                                           const executor& run) const {
     const quantized_layout shape = layout(weight.rows(), weight.cols());
-    std::vector<block_scale> found = find_scales(weight, shape, hints, run);
-    std::vector<float> stored(found.size());
-    std::transform(found.begin(), found.end(), stored.begin(), [](const block_scale& b) { return b.scale; });
-    stored_scales scales = encode_scales(stored, shape.scales, tensor_unit(weight));
-    if (searches(hints) || !options_.encode_with_exact_scale) {
-      for (std::size_t i = 0; i < found.size(); ++i) found[i].scale = stored[i];
-    }
+    std::vector<block_scale> exact = find_scales(weight, shape, hints, run);
+    const fitted_scales scales = store(exact, shape, tensor_unit(weight));
+    if (searches(hints) || !options_.encode_with_exact_scale) exact = scales.blocks;
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(shape.code_bytes()));
-    encode_rows(weight, shape, found, codes, run);
-    return {name_, shape, level_table(), std::move(codes), std::move(scales), pack_zeros(shape, found)};
+    encode_rows(weight, shape, exact, codes, run);
+    return {name_, shape, level_table(), std::move(codes), scales.stored, pack_zeros(shape, scales.blocks)};
+  }
+
+  /// The scales that quantize() would store.
+  ///
+  /// @throws qlr::error invalid_argument, unsupported: as quantize()
+  [[nodiscard]] fitted_scales fit_scales(matrix_view<const float> weight, const quantize_hints& hints,
+                                         const executor& run) const {
+    const quantized_layout shape = layout(weight.rows(), weight.cols());
+    return store(find_scales(weight, shape, hints, run), shape, tensor_unit(weight));
+  }
+
+  /// Nearest code of x[i] in a block with the scale blocks[i], and what that code decodes to.
+  void round(const float* QLR_RESTRICT x, const block_scale* QLR_RESTRICT blocks, index_t count,
+             code_t* QLR_RESTRICT codes, float* QLR_RESTRICT values) const {
+    const Grid grid = grid_; // a local copy cannot alias the results
+    for (index_t i = 0; i < count; ++i) {
+      codes[i] = encode_value(grid, scale_normaliser(blocks[i].scale), blocks[i].zero, x[i]);
+      values[i] = decode_value(grid.decode(codes[i]), blocks[i]);
+    }
+  }
+
+  /// Packs codes (rows, cols) that were rounded with these scales.
+  ///
+  /// @pre codes and scales fit the layout, which is of this quantizer
+  [[nodiscard]] quantized_matrix assemble(const quantized_layout& shape, const fitted_scales& scales,
+                                          const matrix<code_t>& codes, const executor& run) const {
+    std::vector<std::uint8_t> packed(static_cast<std::size_t>(shape.code_bytes()));
+    for_each_range(run, shape.rows, rows_per_task(shape.cols), [&](index_t begin, index_t end) {
+      for (index_t i = begin; i < end; ++i) {
+        Packing::pack(codes.view().row(i), shape.cols, shape.bits, packed.data() + i * shape.row_bytes());
+      }
+    });
+    return {name_, shape, level_table(), std::move(packed), scales.stored, pack_zeros(shape, scales.blocks)};
   }
 
 private:
   [[nodiscard]] bool searches(const quantize_hints& hints) const {
     if (hints.search == scale_search_mode::as_configured) return options_.scale_search;
     return hints.search == scale_search_mode::on;
+  }
+
+  /// The scales as they are stored.
+  [[nodiscard]] static fitted_scales store(std::vector<block_scale> found, const quantized_layout& shape,
+                                           float unit) {
+    std::vector<float> scales(found.size());
+    std::transform(found.begin(), found.end(), scales.begin(), [](const block_scale& b) { return b.scale; });
+    fitted_scales result{std::move(found), encode_scales(scales, shape.scales, unit)};
+    for (std::size_t i = 0; i < scales.size(); ++i) result.blocks[i].scale = scales[i];
+    return result;
   }
 
   /// The columns of `weight` that group `group` of row `row` covers; per tensor: all of it.
