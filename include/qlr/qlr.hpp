@@ -6,6 +6,7 @@
 // and writers of files.
 
 #include <qlr/core/error_metrics.hpp>
+#include <qlr/host/activation_statistics.hpp>
 #include <qlr/host/decompose.hpp>
 #include <qlr/host/matmul.hpp>
 #include <qlr/io/npy.hpp>
