@@ -24,8 +24,8 @@ public:
 
   /// The next `num_bytes` bytes; `what` names them in the message when fewer are left.
   [[nodiscard]] std::span<const std::byte> take(std::uint64_t num_bytes, std::string_view what) {
-    require(num_bytes <= num_left(), status_code::malformed_file, where_, what, " at byte ", position_,
-            " takes ", num_bytes, " bytes, but only ", num_left(), " are left");
+    require(num_bytes <= num_left(), status_code::malformed_file, where_, what, " at byte ", position_, ": ",
+            num_bytes, " bytes are needed, but only ", num_left(), " are left");
     const auto taken = contents_.subspan(position_, static_cast<std::size_t>(num_bytes));
     position_ += taken.size();
     return taken;

@@ -54,17 +54,26 @@ struct imatrix_sums {
   std::vector<double> counts; // (experts)
 };
 
-/// sums / count, row `expert`; refuses what is not finite and, of squares, what is negative.
-inline void divide_sums(const matrix<float>& sums, index_t expert, double count, bool is_square,
+/// means = sums / count of one expert; where the count is 0 the sums themselves, so that NaN cannot hide
+/// there.
+///
+/// @param what  "value" or "sum", for the message
+inline void divide_sums(const matrix<float>& sums, index_t expert, double count, std::string_view what,
                         std::string_view subject, matrix<float>& means) {
+  const double divisor = count > 0 ? count : 1.0;
   for (index_t j = 0; j < sums.cols(); ++j) {
     const float sum = sums(expert, j);
-    const auto mean = static_cast<float>(static_cast<double>(sum) / count);
-    require(is_finite(sum) && is_finite(mean), status_code::non_finite, subject, is_square ? "value" : "sum",
-            '(', expert, ", ", j, ") is ", sum, " with count ", count, ", their ratio must be finite");
-    require(!is_square || sum >= 0, status_code::malformed_file, subject, "value(", expert, ", ", j, ") is ",
-            sum, ", a sum of squares must be >= 0");
+    const auto mean = static_cast<float>(static_cast<double>(sum) / divisor);
+    require(is_finite(sum) && is_finite(mean), status_code::non_finite, subject, what, '(', expert, ", ", j,
+            ") is ", sum, " with count ", count, ", it and its mean must be finite");
     means(expert, j) = mean;
+  }
+}
+
+inline void check_squares(const matrix<float>& squares, index_t expert, std::string_view subject) {
+  for (index_t j = 0; j < squares.cols(); ++j) {
+    require(squares(expert, j) >= 0, status_code::malformed_file, subject, "value(", expert, ", ", j, ") is ",
+            squares(expert, j), ", a sum of squares must be >= 0");
   }
 }
 
@@ -91,10 +100,9 @@ inline void add_imatrix_entry(imatrix_sums stored, std::string_view where, impor
             ", it must be finite");
     require(count >= 0, status_code::malformed_file, subject, "count(", expert, ") is ", count,
             ", it must be >= 0");
-    // Without tokens the sums are checked all the same: NaN must not hide behind a zero count.
-    const double divisor = count > 0 ? count : 1.0;
-    divide_sums(stored.sum_squares, expert, divisor, true, subject, entry.mean_squares);
-    if (entry.means.size() != 0) divide_sums(stored.sums, expert, divisor, false, subject, entry.means);
+    divide_sums(stored.sum_squares, expert, count, "value", subject, entry.mean_squares);
+    check_squares(stored.sum_squares, expert, subject);
+    if (entry.means.size() != 0) divide_sums(stored.sums, expert, count, "sum", subject, entry.means);
     const bool is_zero = is_zero_row(entry.mean_squares, expert);
     if (count > 0 && !is_zero) {
       ++num_usable;
