@@ -6,9 +6,15 @@
 // and writers of files.
 
 #include <qlr/core/error_metrics.hpp>
+#include <qlr/decompose/calibration.hpp>
+#include <qlr/host/activation_statistics.hpp>
+#include <qlr/host/calibration.hpp>
 #include <qlr/host/covariance.hpp>
 #include <qlr/host/decompose.hpp>
 #include <qlr/host/matmul.hpp>
+#include <qlr/io/calibration.hpp>
+#include <qlr/io/gguf.hpp>
+#include <qlr/io/imatrix.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>

@@ -4,6 +4,8 @@
 
 #include <qlr/core/matrix.hpp>
 #include <qlr/core/status.hpp>
+#include <qlr/io/gguf.hpp>
+#include <qlr/io/imatrix.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
@@ -13,6 +15,7 @@
 #include <cstring>
 #include <optional>
 #include <span>
+#include <vector>
 
 // What a fuzzer does with one input, shared with the test that replays the corpus.
 namespace qlr::test {
@@ -69,6 +72,57 @@ inline std::optional<status_code> read_decomposition_input(std::span<const std::
     const auto num_bytes = static_cast<std::size_t>(copied.size()) * sizeof(float);
     if (std::memcmp(mapped.data(), copied.data(), num_bytes) != 0) std::abort();
     if (parts.left.cols() != parts.rank() || parts.right.cols() != parts.cols()) std::abort();
+  } catch (const error& caught) {
+    return caught.code();
+  }
+  return std::nullopt;
+}
+
+/// Reads a metadata value in every way, the elements of arrays too; aborts when two ways disagree.
+inline void read_value(const io::gguf_value& value) {
+  if (value.integer() && !value.number()) std::abort();
+  if (value.text() && (value.number() || value.boolean())) std::abort();
+  const std::vector<io::gguf_value> elements = value.elements();
+  const bool is_array = value.type() == io::gguf_type::array;
+  if (is_array && static_cast<index_t>(elements.size()) != value.count()) std::abort();
+  for (const io::gguf_value& element : elements) read_value(element);
+}
+
+/// Opens the bytes as a GGUF file and reads every value and tensor; returns the code of the first error.
+inline std::optional<status_code> read_gguf_input(std::span<const std::byte> input) {
+  std::optional<status_code> first_error;
+  try {
+    const io::gguf_file file(input);
+    for (const auto& [key, value] : file.metadata()) read_value(value);
+    for (const io::gguf_tensor_info& tensor : file.tensors()) {
+      if (static_cast<index_t>(file.bytes(tensor.name).size()) != tensor.num_bytes) std::abort();
+      try {
+        if (file.read_matrix(tensor.name).size() > static_cast<index_t>(input.size())) std::abort();
+      } catch (const error& caught) {
+        if (!first_error) first_error = caught.code();
+      }
+    }
+  } catch (const error& caught) {
+    first_error = caught.code();
+  }
+  return first_error;
+}
+
+/// Reads the bytes as an importance matrix; aborts on an entry that no weight could come from.
+inline std::optional<status_code> read_imatrix_input(std::span<const std::byte> input) {
+  try {
+    const io::importance_matrices file = io::read_imatrix(input);
+    if (file.entries.empty() && file.unusable.empty()) std::abort();
+    for (const io::imatrix_entry& entry : file.entries) {
+      const matrix<float>& squares = entry.mean_squares;
+      if (squares.rows() != static_cast<index_t>(entry.counts.size())) std::abort();
+      bool is_zero = true;
+      for (index_t i = 0; i < squares.size(); ++i) {
+        if (!is_finite(squares.data()[i]) || squares.data()[i] < 0) std::abort();
+        is_zero = is_zero && squares.data()[i] == 0;
+      }
+      if (is_zero || file.find(entry.name) == nullptr) std::abort();
+    }
   } catch (const error& caught) {
     return caught.code();
   }

@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-FileCopyrightText: 2026 The qlr authors
 # SPDX-License-Identifier: MIT
-"""Writes the seed files of the fuzzers: corpus/safetensors/*, corpus/npy/* and corpus/decomposition/*.
+"""Writes the seed files of the fuzzers: corpus/FORMAT/*.
 
-Files named ok_* are valid; unsupported_* are valid but not readable as a matrix; all others are
-malformed and named after what is wrong.
+Files named ok_* are valid; unsupported_* are valid but not readable as a matrix; non_finite_* hold NaN or
+infinity; all others are malformed and named after what is wrong.
 """
 
 import json
 import pathlib
 import struct
+
+from gguf_corpus import gguf_files, imatrix_files
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 
@@ -275,7 +277,8 @@ def decomposition_files():
 
 def main():
     for folder, files in (("safetensors", safetensors_files()), ("npy", npy_files()),
-                          ("decomposition", decomposition_files())):
+                          ("decomposition", decomposition_files()), ("gguf", gguf_files()),
+                          ("imatrix", imatrix_files())):
         directory = CORPUS / folder
         directory.mkdir(parents=True, exist_ok=True)
         for old in directory.iterdir():

@@ -41,8 +41,9 @@ void replay(std::string_view folder, reader read, reader other_read) {
       CHECK_FALSE(code.has_value());
     } else {
       REQUIRE(code.has_value());
-      const auto expected =
-          name.starts_with("unsupported_") ? status_code::unsupported : status_code::malformed_file;
+      const auto expected = name.starts_with("unsupported_")  ? status_code::unsupported
+                            : name.starts_with("non_finite_") ? status_code::non_finite
+                                                              : status_code::malformed_file;
       CHECK(static_cast<int>(*code) == static_cast<int>(expected));
     }
     CHECK(other_read(contents).has_value()); // no file is valid in both formats
@@ -61,4 +62,12 @@ TEST_CASE("npy corpus: files named ok are accepted, all others refused", "[io][h
 
 TEST_CASE("decomposition corpus: files named ok are accepted, all others refused", "[io][host]") {
   replay("decomposition", &read_decomposition_input, &read_npy_input);
+}
+
+TEST_CASE("gguf corpus: files named ok are accepted, all others refused", "[io][host]") {
+  replay("gguf", &read_gguf_input, &read_npy_input);
+}
+
+TEST_CASE("imatrix corpus: files named ok are accepted, all others refused", "[io][host]") {
+  replay("imatrix", &read_imatrix_input, &read_npy_input);
 }
