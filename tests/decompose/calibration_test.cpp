@@ -38,6 +38,21 @@ TEST_CASE("check_calibration: data from memory is checked like data from a file"
       report_of([&] { check_calibration(data, 2, 3); }).message.empty()); // beyond float is no overflow here
 }
 
+TEST_CASE("check_calibration: data that is refused stays as it was", "[decompose]") {
+  calibration_data data;
+  data.covariance = matrix<double>(3, 3, 0.5);
+  data.covariance(0, 1) = 0.5000001; // rounding
+  data.covariance(1, 2) = 0.6;       // more than that
+  data.rms = {0, 0, 0};
+  const report failure = report_of([&] { check_calibration(data, 2, 3); });
+  CHECK(failure.says(status_code::invalid_argument,
+                     "covariance is not symmetric: (1, 2) is 0.6, (2, 1) is 0.5"));
+  CHECK(data.covariance(0, 1) == 0.5000001);
+  CHECK(data.covariance(1, 0) == 0.5);
+  CHECK(data.rms.size() == 3);
+  CHECK(data.notes.empty());
+}
+
 TEST_CASE("check_calibration: the first bad element is the same on any number of threads", "[decompose]") {
   calibration_data data;
   data.activations = normal_matrix(200, 3, 1);

@@ -85,8 +85,12 @@ inline void check_fisher(matrix_view<const float> fisher, std::string_view name,
   return largest;
 }
 
-/// Checks a covariance and makes it exactly symmetric, with a diagonal >= 0.
-inline void symmetrize_covariance(matrix<double>& covariance, std::string_view name, index_t cols) {
+/// Mean of the entries (i, j) and (j, i), which rounding may have set apart.
+[[nodiscard]] inline double symmetric_entry(const matrix<double>& covariance, index_t i, index_t j) {
+  return covariance(i, j) + (covariance(j, i) - covariance(i, j)) / 2;
+}
+
+inline void check_covariance(const matrix<double>& covariance, std::string_view name, index_t cols) {
   require(covariance.rows() == cols && covariance.cols() == cols, status_code::shape_mismatch, name, " is ",
           covariance.rows(), " x ", covariance.cols(), ", it must be ", cols, " x ", cols);
   const double largest = check_covariance_diagonal(covariance, name);
@@ -94,18 +98,20 @@ inline void symmetrize_covariance(matrix<double>& covariance, std::string_view n
     for (index_t j = 0; j < i; ++j) {
       const double lower = covariance(i, j);
       const double upper = covariance(j, i);
-      if (std::abs(lower - upper) > covariance_rounding * largest) {
-        fail(status_code::invalid_argument, name, " is not symmetric: (", j, ", ", i, ") is ", upper, ", (",
-             i, ", ", j, ") is ", lower);
-      }
-      const double mean = lower + (upper - lower) / 2;
+      require(std::abs(lower - upper) <= covariance_rounding * largest, status_code::invalid_argument, name,
+              " is not symmetric: (", j, ", ", i, ") is ", upper, ", (", i, ", ", j, ") is ", lower);
       // No product of two inputs has a mean above both mean squares.
-      if (std::abs(mean) > (1 + covariance_rounding) * largest) {
-        fail(status_code::invalid_argument, name, '(', i, ", ", j, ") is ", mean,
-             ", larger than every diagonal entry: the largest is ", largest);
-      }
-      covariance(i, j) = covariance(j, i) = mean;
+      const double mean = symmetric_entry(covariance, i, j);
+      require(std::abs(mean) <= (1 + covariance_rounding) * largest, status_code::invalid_argument, name, '(',
+              i, ", ", j, ") is ", mean, ", larger than every diagonal entry: the largest is ", largest);
     }
+  }
+}
+
+/// Makes a checked covariance exactly symmetric, with a diagonal >= 0.
+inline void symmetrize_covariance(matrix<double>& covariance) {
+  for (index_t i = 0; i < covariance.rows(); ++i) {
+    for (index_t j = 0; j < i; ++j) covariance(i, j) = covariance(j, i) = symmetric_entry(covariance, i, j);
     covariance(i, i) = std::max(0.0, covariance(i, i));
   }
 }
@@ -136,9 +142,9 @@ void drop_zeros(Values& values, std::string_view name, std::vector<std::string>&
 /// @param where  start of every message and note, such as the name of a file
 /// @throws qlr::error shape_mismatch: a part has another width or shape than W
 /// @throws qlr::error non_finite: names the part and its first element that is not finite
-/// @throws qlr::error invalid_argument: a negative mean_abs, rms, largest or fisher, a covariance that is not
-/// symmetric or whose
-///         diagonal is negative beyond rounding; names the index and the value
+/// @throws qlr::error invalid_argument: a negative mean_abs, rms, largest, fisher or diagonal of the
+///         covariance, or a covariance that is not symmetric; names the indices and values
+///         The data is unchanged in all these cases.
 /// @complexity O(t n + n^2 + m n)
 inline void check_calibration(calibration_data& data, index_t rows, index_t cols, std::string_view where = {},
                               const executor& run = {}) {
@@ -155,7 +161,10 @@ inline void check_calibration(calibration_data& data, index_t rows, index_t cols
   if (data.fisher.size() != 0) {
     detail::check_fisher(std::as_const(data.fisher).view(), named("fisher"), rows, cols, run);
   }
-  if (data.covariance.size() != 0) detail::symmetrize_covariance(data.covariance, named("covariance"), cols);
+  if (data.covariance.size() != 0) {
+    detail::check_covariance(data.covariance, named("covariance"), cols);
+    detail::symmetrize_covariance(data.covariance); // the first change: nothing below can fail
+  }
   detail::drop_zeros(data.activations, named("X"), data.notes);
   detail::drop_zeros(data.covariance, named("covariance"), data.notes);
   detail::drop_zeros(data.mean_abs, named("abs_mean"), data.notes);

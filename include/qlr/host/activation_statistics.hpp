@@ -22,7 +22,7 @@ namespace qlr::host {
 
 /// Whether the (n,n) second moments of all pairs of inputs are kept beside the statistics of each input.
 enum class covariance_mode {
-  kept,    ///< 8 n^2 bytes and 2 t n^2 / 2 operations more
+  kept,    ///< 8 n^2 bytes, and t n^2 operations more for a batch of t tokens
   left_out ///< memory and time linear in n
 };
 
@@ -48,7 +48,7 @@ public:
   /// @throws qlr::error shape_mismatch: X has not n columns
   /// @throws qlr::error non_finite: names the first element that is not finite in float
   ///         In both cases the statistics are as they were before the call.
-  /// @complexity O(t n), with the covariance t n^2 multiply-adds in tiles that `run` may distribute
+  /// @complexity O(t n), with the covariance t n^2 / 2 multiply-adds in tiles that `run` may distribute
   /// @determinism same batches in the same order give the same bits on any number of threads
   void add(matrix_view<const float> x, const executor& run = {}) { add_batch(x, run); }
   void add(matrix_view<const double> x, const executor& run = {}) { add_batch(x, run); }

@@ -19,7 +19,7 @@ namespace qlr::host {
 /// From X: mean_abs (X being one batch), rms, largest and, unless left out, the covariance. Without X, rms
 /// from the diagonal of the covariance.
 /// @throws qlr::error non_finite: X has an element that is not finite; the data is then unchanged
-/// @complexity O(t n), with the covariance t n^2 multiply-adds
+/// @complexity O(t n), with the covariance t n^2 / 2 multiply-adds
 /// @memory with the covariance 16 n^2 bytes, of which 8 n^2 stay
 inline void complete(calibration_data& data, const executor& run = {},
                      covariance_mode mode = covariance_mode::kept) {
