@@ -17,6 +17,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,7 +35,7 @@ void write_dense(const std::string& path, const qlr::decomposition& parts,
 
 /// The error that a Fisher matrix weights, whether or not the method used it; else the error in the metric.
 double weighted_error(const qlr::decompose_result& result, qlr::matrix_view<const float> weight,
-                      const qlr::matrix<float>& sum, const calibration& data) {
+                      const qlr::matrix<float>& sum, const qlr::calibration_data& data) {
   if (data.fisher.size() == 0) return result.weighted_error;
   double error = 0;
   double norm = 0;
@@ -50,21 +51,33 @@ double weighted_error(const qlr::decompose_result& result, qlr::matrix_view<cons
   return norm > 0 ? std::sqrt(error / norm) : 0.0;
 }
 
+/// --form and --given.
+std::optional<qlr::decomposition> open_given(const arguments& args, qlr::decompose_options& options) {
+  std::optional<qlr::decomposition> given;
+  if (args.form == "fixed_q") options.form = qlr::decomposition_form::fixed_q;
+  if (args.given.empty()) return given;
+  given = qlr::io::load(args.given);
+  return given;
+}
+
 void run(const arguments& args) {
   if (args.list) return list_tensors(args.input);
   const qlr::any_quantizer quantizer = qlr::make_quantizer(args.quantizer, args.format);
   const weight_source source = open_weight(args);
   const qlr::matrix_view<const float> weight = source.weight;
-  const calibration data = open_calibration(args.calibration, weight.rows(), weight.cols());
-  const qlr::metric metric = choose_metric(args, data, weight.rows(), weight.cols());
-  check_outputs({args.output, args.reconstruct, args.json == "-" ? "" : args.json});
   qlr::thread_pool pool(args.threads);
   const qlr::executor threads(pool);
+  const qlr::calibration_data data = open_calibration(args, source, threads);
+  check_outputs({args.output, args.reconstruct, args.json == "-" ? "" : args.json});
   qlr::decompose_options options = make_options(args);
-  qlr::validate(weight, quantizer, metric, options, threads);
+  const std::optional<qlr::decomposition> given = open_given(args, options);
+  if (given) options.given = &given->quantized;
+  qlr::validate(weight, quantizer, {}, options, threads);
 
   const auto start = clock_type::now();
-  if (!args.quiet) print_header(args, source);
+  const auto [kind, metric] = choose_metric(args, data, source, threads);
+  qlr::validate(weight, quantizer, metric, options, threads);
+  if (!args.quiet) print_header(args, source, to_string(kind), data.notes);
   qlr::decompose_result result;
   {
     progress shown(!args.quiet, "iteration");
@@ -85,7 +98,10 @@ void run(const arguments& args) {
   summary.relative_error = qlr::compare(weight, sum.view()).relative_error;
   summary.relative_error_quantized_only = qlr::compare(weight, quantized.view()).relative_error;
   summary.weighted_error = weighted_error(result, weight, sum, data);
-  summary.relative_output_error = output_error(weight, sum.view(), data);
+  summary.relative_output_error = output_error(weight, sum.view(), data, threads);
+  summary.metric = to_string(kind);
+  summary.covariance = metric.covariance.get();
+  summary.notes = data.notes;
   summary.seconds_total = seconds;
   if (!args.output.empty()) qlr::io::save(args.output, result.best);
   if (!args.reconstruct.empty()) write_dense(args.reconstruct, result.best, quantized, sum);

@@ -17,8 +17,15 @@ arguments parse_arguments(int argc, char** argv) {
   app.add_option("--device", result.device, "cpu")->capture_default_str();
   app.add_option(
       "--calibration", result.calibration,
-      ".npy with X (t,n), or .safetensors with X, abs_mean (n), rms (n), covariance (n,n), fisher (m,n)");
-  app.add_option("--metric", result.metric, "none | fisher | diagonal (default: what the method can use)");
+      ".npy with X (t,n); .safetensors with X, abs_mean (n), rms (n), covariance (n,n), fisher (m,n); or an "
+      "importance matrix (.gguf, .dat, .imatrix)");
+  app.add_option("--metric", result.metric,
+                 "none | fisher | diagonal | covariance (default: what the method can use)");
+  app.add_option("--damping", result.damping,
+                 "times the mean variance, added to the diagonal of the covariance (default 0, best 0.01)");
+  app.add_option("--form", result.form, "joint | fixed_q: only L and R are found")->capture_default_str();
+  app.add_option("--given", result.given,
+                 "fixed_q: take Q from this decomposition, written by --output (default: W rounded)");
   app.add_option("--output", result.output, "write the packed decomposition (.safetensors)");
   app.add_option("--reconstruct", result.reconstruct, "write dense Q, L, R and W_hat (.safetensors)");
   app.add_option("--json", result.json, "write the report; - is standard output and implies --quiet");
@@ -26,7 +33,11 @@ arguments parse_arguments(int argc, char** argv) {
   parse(app, argc, argv);
   if (result.json == "-") result.quiet = true;
   constexpr auto devices = std::to_array<std::string_view>({"cpu"});
-  constexpr auto metrics = std::to_array<std::string_view>({"none", "fisher", "diagonal"});
+  constexpr auto metrics = std::to_array<std::string_view>({"none", "fisher", "diagonal", "covariance"});
+  constexpr auto forms = std::to_array<std::string_view>({"joint", "fixed_q"});
+  require_one_of("form", result.form, forms);
+  qlr::require(result.given.empty() || result.form == "fixed_q", qlr::status_code::invalid_argument,
+               "--given is '", result.given, "', it needs --form fixed_q");
   require_one_of("device", result.device, devices);
   if (!result.metric.empty()) require_one_of("metric", result.metric, metrics);
   check_decomposition_arguments(result);

@@ -4,6 +4,7 @@
 
 #include <common/command_line.hpp>
 
+#include <optional>
 #include <string>
 
 /// The command line of decompose_matrix, checked as far as it can be without opening a file.
@@ -13,7 +14,10 @@ struct arguments : decomposition_arguments {
   bool list = false;
   std::string device = "cpu";
   std::string calibration;
-  std::string metric; ///< empty: what the method can use of the calibration
+  std::string metric;            ///< empty: what the method can use of the calibration
+  std::optional<double> damping; ///< of the covariance; empty: by method
+  std::string form = "joint";
+  std::string given; ///< fixed_q: a decomposition whose Q is kept; empty: W is rounded
   std::string output;
   std::string reconstruct;
   std::string json;

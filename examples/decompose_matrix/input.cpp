@@ -3,9 +3,11 @@
 #include <common/text.hpp>
 #include <decompose_matrix/input.hpp>
 
-#include <qlr/core/error_metrics.hpp>
 #include <qlr/core/random.hpp>
 #include <qlr/decompose/presets.hpp>
+#include <qlr/host/calibration.hpp>
+#include <qlr/host/output_error.hpp>
+#include <qlr/io/calibration.hpp>
 #include <qlr/io/npy.hpp>
 
 #include <cmath>
@@ -79,22 +81,6 @@ std::string largest_matrix(const qlr::io::safetensors_file& file, const std::str
   return largest->name;
 }
 
-void require_cols(const qlr::matrix<float>& part, const char* name, index_t cols) {
-  qlr::require(part.cols() == cols, qlr::status_code::shape_mismatch, "calibration ", name, " has ",
-               part.cols(), " columns, the weight matrix has ", cols);
-}
-
-qlr::matrix<float> mean_squares(const qlr::matrix<float>& activations) {
-  qlr::matrix<float> means(1, activations.cols());
-  for (index_t j = 0; j < activations.cols(); ++j) {
-    double sum = 0;
-    for (index_t t = 0; t < activations.rows(); ++t)
-      sum += std::pow(static_cast<double>(activations(t, j)), 2);
-    means(0, j) = static_cast<float>(sum / static_cast<double>(activations.rows()));
-  }
-  return means;
-}
-
 } // namespace
 
 void list_tensors(const std::string& input) {
@@ -133,91 +119,35 @@ weight_source open_weight(const arguments& args) {
   return source;
 }
 
-calibration open_calibration(const std::string& path, index_t rows, index_t cols) {
-  calibration data;
-  if (path.empty()) return data;
-  qlr::matrix<float> rms;
-  if (is_npy(path)) {
-    data.activations = qlr::io::read_npy(path);
-  } else {
-    const qlr::io::safetensors_file file(path);
-    const auto read = [&](const char* name) {
-      return file.contains(name) ? file.read_matrix(name) : qlr::matrix<float>();
-    };
-    data.activations = read("X");
-    data.covariance = read("covariance");
-    data.fisher = read("fisher");
-    rms = file.contains("rms") ? read("rms") : read("abs_mean");
-  }
-  const qlr::matrix<float>* parts[] = {&data.activations, &data.covariance, &data.fisher, &rms};
-  const char* names[] = {"X", "covariance", "fisher", "rms or abs_mean"};
-  bool is_usable = false;
-  for (std::size_t i = 0; i < 4; ++i) {
-    if (parts[i]->size() == 0) continue;
-    is_usable = true;
-    if (i != 2) require_cols(*parts[i], names[i], cols);
-    qlr::require_finite(parts[i]->view(), names[i]);
-  }
-  // Checked whether or not the method uses it: the report weights its error with it.
-  if (data.fisher.size() != 0) (void)qlr::make_fisher_metric(data.fisher.view(), rows, cols);
-  qlr::require(is_usable, qlr::status_code::invalid_argument, "calibration file ", path,
-               " has no elements of X, abs_mean, rms, covariance, fisher");
-  qlr::require(data.covariance.size() == 0 || data.covariance.rows() == cols,
-               qlr::status_code::shape_mismatch, "calibration covariance is ", data.covariance.rows(), " x ",
-               data.covariance.cols(), ", it must be ", cols, " x ", cols);
-  if (rms.size() != 0) {
-    qlr::require(rms.rows() == 1, qlr::status_code::shape_mismatch, "calibration rms or abs_mean is ",
-                 rms.rows(), " x ", rms.cols(), ", it must have one row");
-    for (index_t j = 0; j < rms.size(); ++j) {
-      qlr::require(rms.data()[j] >= 0, qlr::status_code::invalid_argument, "calibration rms or abs_mean[", j,
-                   "] is ", rms.data()[j], ", it must be >= 0");
-    }
-    for (index_t j = 0; j < rms.size(); ++j) rms.data()[j] *= rms.data()[j];
-    data.importance = std::move(rms);
-  } else if (data.activations.size() != 0) {
-    data.importance = mean_squares(data.activations);
-  }
+qlr::calibration_data open_calibration(const arguments& args, const weight_source& source,
+                                       const qlr::executor& run) {
+  if (args.calibration.empty()) return {};
+  const index_t rows = source.weight.rows();
+  const index_t cols = source.weight.cols();
+  qlr::calibration_data data = qlr::io::load_calibration(args.calibration, rows, cols, source.tensor, run);
+  qlr::host::complete(data, run);
   return data;
 }
 
-qlr::metric choose_metric(const arguments& args, const calibration& data, index_t rows, index_t cols) {
-  const bool has_fisher = data.fisher.size() != 0;
-  const std::string wanted = !args.metric.empty()                                      ? args.metric
-                             : has_fisher && qlr::find_preset(args.method).uses == qlr::calibration_use::fisher ? "fisher"
-                                                                                       : "none";
-  if (wanted == "none") return {};
-  if (wanted == "fisher") {
-    qlr::require(has_fisher, qlr::status_code::invalid_argument,
-                 "metric is 'fisher', the calibration has no tensor of that name");
-    return qlr::make_fisher_metric(data.fisher.view(), rows, cols);
+chosen_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
+                            const weight_source& source, const qlr::executor& run) {
+  const qlr::preset& method = qlr::find_preset(args.method);
+  qlr::metric_kind kind = qlr::metric_kind_of(method.uses, data);
+  for (const qlr::metric_kind named : {qlr::metric_kind::none, qlr::metric_kind::fisher,
+                                       qlr::metric_kind::diagonal, qlr::metric_kind::covariance}) {
+    if (args.metric == to_string(named)) kind = named;
   }
-  qlr::require(data.importance.size() != 0, qlr::status_code::invalid_argument,
-               "metric is 'diagonal', the calibration has none of X, rms and abs_mean");
-  return qlr::make_metric({}, {data.importance.data(), data.importance.data() + cols}, rows, cols);
+  qlr::preset damped = method;
+  if (args.damping) damped.damping = *args.damping;
+  return {kind, qlr::make_method_metric(kind, damped, data, source.weight.rows(), source.weight.cols(), run)};
 }
 
 std::optional<double> output_error(qlr::matrix_view<const float> weight,
-                                   qlr::matrix_view<const float> approximate, const calibration& data) {
+                                   qlr::matrix_view<const float> approximate,
+                                   const qlr::calibration_data& data, const qlr::executor& run) {
   if (data.activations.size() != 0) {
-    return qlr::relative_output_error(weight, approximate, data.activations.view());
+    return qlr::host::relative_output_error(weight, approximate, data.activations, run);
   }
   if (data.covariance.size() == 0) return std::nullopt;
-  // tr(E H E^T) / tr(W H W^T)
-  double error = 0;
-  double norm = 0;
-  const index_t cols = weight.cols();
-  for (index_t i = 0; i < weight.rows(); ++i) {
-    for (index_t j = 0; j < cols; ++j) {
-      double h_error = 0;
-      double h_weight = 0;
-      for (index_t l = 0; l < cols; ++l) {
-        const double h = static_cast<double>(data.covariance(j, l));
-        h_error += h * (static_cast<double>(weight(i, l)) - static_cast<double>(approximate(i, l)));
-        h_weight += h * static_cast<double>(weight(i, l));
-      }
-      error += h_error * (static_cast<double>(weight(i, j)) - static_cast<double>(approximate(i, j)));
-      norm += h_weight * static_cast<double>(weight(i, j));
-    }
-  }
-  return norm > 0 ? std::sqrt(std::max(0.0, error) / norm) : 0.0;
+  return qlr::host::relative_output_error(weight, approximate, data.covariance, run);
 }

@@ -5,7 +5,9 @@
 #include <decompose_matrix/arguments.hpp>
 
 #include <qlr/core/matrix.hpp>
+#include <qlr/decompose/calibration.hpp>
 #include <qlr/decompose/metric.hpp>
+#include <qlr/host/method_metric.hpp>
 #include <qlr/io/safetensors.hpp>
 
 #include <optional>
@@ -28,26 +30,24 @@ void list_tensors(const std::string& input);
 /// file
 [[nodiscard]] weight_source open_weight(const arguments& args);
 
-/// What was calibrated; parts that the file does not have are empty.
-struct calibration {
-  qlr::matrix<float> activations; ///< X (t,n)
-  qlr::matrix<float> covariance;  ///< (n,n)
-  qlr::matrix<float> fisher;      ///< (m,n)
-  qlr::matrix<float> importance;  ///< (1,n): mean squares of the inputs, from rms, abs_mean or X
-};
+/// What the calibration file tells of this matrix; empty without one.
+///
+/// @throws qlr::error as qlr::io::load_calibration
+[[nodiscard]] qlr::calibration_data open_calibration(const arguments& args, const weight_source& source,
+                                                     const qlr::executor& run);
 
-/// @throws qlr::error invalid_argument: nothing usable in the file, negative rms, abs_mean or fisher
-/// @throws qlr::error shape_mismatch: not for a matrix of that shape
-/// @throws qlr::error non_finite: NaN or infinity, with its index
-[[nodiscard]] calibration open_calibration(const std::string& path, qlr::index_t rows, qlr::index_t cols);
+struct chosen_metric {
+  qlr::metric_kind kind;
+  qlr::metric weights;
+};
 
 /// The metric that the arguments ask for, or that the method takes from the calibration.
 ///
 /// @throws qlr::error invalid_argument: --metric asks for what the calibration does not have
-[[nodiscard]] qlr::metric choose_metric(const arguments& args, const calibration& data, qlr::index_t rows,
-                                        qlr::index_t cols);
+[[nodiscard]] chosen_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
+                                          const weight_source& source, const qlr::executor& run);
 
 /// Relative output error, from X or from the covariance; empty without either.
 [[nodiscard]] std::optional<double> output_error(qlr::matrix_view<const float> weight,
                                                  qlr::matrix_view<const float> approximate,
-                                                 const calibration& data);
+                                                 const qlr::calibration_data& data, const qlr::executor& run);

@@ -40,12 +40,15 @@ long long peak_rss_bytes() {
 #endif
 }
 
-void print_header(const arguments& args, const weight_source& source) {
-  std::printf("%s%s%s  %lld x %lld, %s, %s, rank %lld\n\n", printable(args.input).c_str(),
+void print_header(const arguments& args, const weight_source& source, std::string_view metric,
+                  const std::vector<std::string>& notes) {
+  std::printf("%s%s%s  %lld x %lld, %s, %s, rank %lld\n", printable(args.input).c_str(),
               args.input.empty() ? "" : " ", printable(source.tensor).c_str(),
               static_cast<long long>(source.weight.rows()), static_cast<long long>(source.weight.cols()),
               args.method.c_str(), args.quantizer.c_str(), static_cast<long long>(args.rank));
-  std::printf("iteration   error in the metric   relative Frobenius error\n");
+  if (metric != "none") std::printf("metric: %s\n", std::string(metric).c_str());
+  for (const std::string& note : notes) std::printf("note: %s\n", printable(note).c_str());
+  std::printf("\niteration   error in the metric   relative Frobenius error\n");
 }
 
 void print_iteration(const qlr::iteration_report& iteration) {
@@ -79,6 +82,13 @@ std::string to_json(const report& run) {
   json["rows"] = run.source.weight.rows();
   json["cols"] = run.source.weight.cols();
   json["method"] = run.args.method;
+  json["form"] = run.args.form;
+  json["metric"] = run.metric;
+  if (run.covariance != nullptr) {
+    json["covariance_rank"] = run.covariance->rank;
+    json["covariance_condition"] = run.covariance->largest / run.covariance->smallest;
+  }
+  json["notes"] = run.notes;
   json["quantizer"] = run.args.quantizer;
   json["group_size"] = result.best.quantized.layout().group_size;
   json["scale"] = to_string(result.best.quantized.layout().scales);

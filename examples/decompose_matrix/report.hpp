@@ -5,10 +5,13 @@
 #include <decompose_matrix/arguments.hpp>
 #include <decompose_matrix/input.hpp>
 
+#include <qlr/decompose/input_covariance.hpp>
 #include <qlr/decompose/result.hpp>
 
 #include <optional>
 #include <string>
+#include <string_view>
+#include <vector>
 
 /// Everything that is told about a finished run.
 struct report {
@@ -23,6 +26,9 @@ struct report {
   double weighted_error = 0;
   std::optional<double> relative_output_error{};
   double seconds_total = 0;
+  std::string_view metric{};
+  const qlr::input_covariance* covariance = nullptr; ///< of the metric, or null
+  std::vector<std::string> notes{};                  ///< what of the calibration was left out
 };
 
 [[nodiscard]] double bits_per_weight(const qlr::decomposition& parts);
@@ -31,7 +37,8 @@ struct report {
 [[nodiscard]] long long peak_rss_bytes();
 
 /// Heading of the table of iterations.
-void print_header(const arguments& args, const weight_source& source);
+void print_header(const arguments& args, const weight_source& source, std::string_view metric,
+                  const std::vector<std::string>& notes);
 void print_iteration(const qlr::iteration_report& iteration);
 void print_summary(const report& run);
 

@@ -11,6 +11,8 @@
 #include <qlr/host/calibration.hpp>
 #include <qlr/host/covariance.hpp>
 #include <qlr/host/decompose.hpp>
+#include <qlr/host/method_metric.hpp>
+#include <qlr/host/output_error.hpp>
 #include <qlr/host/matmul.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/gguf.hpp>

@@ -29,6 +29,8 @@ struct preset {
   std::string_view quantizer; ///< format used when the caller names none
   calibration_use uses;       ///< taken where it is given; without it errors are Frobenius norms
   schedule steps;
+  /// Of the covariance that errors are measured with, see root_options::damping.
+  double damping = 0;
 };
 
 /// Every method; a new paper is one entry here.
@@ -159,7 +161,8 @@ inline constexpr auto presets = std::to_array<preset>({
       .step = quantize_step::feedback,
       .feedback = {.order = column_order::importance, .knows_low_rank = true},
       .factor_refits = 5,
-      .polish_rounds = 10}},
+      .polish_rounds = 10},
+     0.01},
 });
 
 /// @throws qlr::error invalid_argument: no method has this name; the message lists all

@@ -34,6 +34,9 @@ enum class root_form {
 struct root_options {
   root_form form = root_form::eigenvectors;
   double cutoff_rel = 1e-12; ///< eigenvalues at or below this share of the largest count as zero
+  /// Times the mean of the diagonal, added to it: what few tokens tell of weak directions is noise, and a
+  /// method that fits the metric closely fits that noise too.
+  double damping = 0;
 };
 
 namespace host {
@@ -148,6 +151,10 @@ template <std::same_as<double> Scalar>
   for (index_t i = 0; i < h.rows(); ++i) {
     for (index_t j = 0; j < i; ++j) h(i, j) = h(j, i) = 0.5 * (h(i, j) + h(j, i));
   }
+  require(options.damping >= 0 && is_finite(options.damping), status_code::invalid_argument, "damping is ",
+          options.damping, ", allowed are 0 and above");
+  const double added = options.damping * detail::map_double(h).diagonal().mean();
+  for (index_t i = 0; i < h.rows(); ++i) h(i, i) += added;
   auto result = std::make_shared<input_covariance>();
   {
     const detail::symmetric_eigen eigen = detail::eigendecompose(h);
