@@ -51,6 +51,16 @@ double weighted_error(const qlr::decompose_result& result, qlr::matrix_view<cons
   return norm > 0 ? std::sqrt(error / norm) : 0.0;
 }
 
+/// What only a calibration gives a meaning.
+void set_calibrated_options(const arguments& args, const qlr::calibration_data& data,
+                            qlr::decompose_options& options) {
+  if (args.feedback) options.steps.step = qlr::quantize_step::feedback;
+  if (args.polish) options.steps.polish_rounds = *args.polish;
+  options.smoothing.largest = data.largest;
+  options.smoothing.activation_bits = args.activation_bits;
+  options.smoothing.activations = data.activations.view();
+}
+
 /// --form and --given.
 std::optional<qlr::decomposition> open_given(const arguments& args, qlr::decompose_options& options) {
   std::optional<qlr::decomposition> given;
@@ -70,6 +80,7 @@ void run(const arguments& args) {
   const qlr::calibration_data data = open_calibration(args, source, threads);
   check_outputs({args.output, args.reconstruct, args.json == "-" ? "" : args.json});
   qlr::decompose_options options = make_options(args);
+  set_calibrated_options(args, data, options);
   const std::optional<qlr::decomposition> given = open_given(args, options);
   if (given) options.given = &given->quantized;
   qlr::validate(weight, quantizer, {}, options, threads);

@@ -23,6 +23,12 @@ arguments parse_arguments(int argc, char** argv) {
                  "none | fisher | diagonal | covariance (default: what the method can use)");
   app.add_option("--damping", result.damping,
                  "times the mean variance, added to the diagonal of the covariance (default 0, best 0.01)");
+  app.add_flag("--feedback", result.feedback, "GPTQ's error feedback in the quantize step of any method");
+  app.add_option("--polish", result.polish,
+                 "at most this many rounds of coordinate descent and a refit of L R after any method");
+  app.add_option("--activation-bits", result.activation_bits,
+                 "svdquant: 16, or 2 to 8 for inputs quantized in groups of 64")
+      ->capture_default_str();
   app.add_option("--form", result.form, "joint | fixed_q: only L and R are found")->capture_default_str();
   app.add_option("--given", result.given,
                  "fixed_q: take Q from this decomposition, written by --output (default: W rounded)");

@@ -16,6 +16,9 @@ struct arguments : decomposition_arguments {
   std::string calibration;
   std::string metric;            ///< empty: what the method can use of the calibration
   std::optional<double> damping; ///< of the covariance; empty: by method
+  bool feedback = false;         ///< quantize with error feedback, whatever the method does
+  std::optional<int> polish;     ///< rounds of coordinate descent after the method; empty: by method
+  int activation_bits = 16;      ///< svdquant: width of the inputs
   std::string form = "joint";
   std::string given; ///< fixed_q: a decomposition whose Q is kept; empty: W is rounded
   std::string output;

@@ -102,6 +102,7 @@ struct schedule {
   feedback_options feedback{};
   /// Iterates between the half-steps, once Q and L R exist, count too; the history has a line for each.
   bool judges_half_steps = false;
+  bool smooths_inputs = false; ///< Q is found for W diag(input_scales), see smoothing_options
   bool ignores_metric =
       false; ///< the low-rank step minimises the Frobenius norm, whatever errors are judged by
   /// Factors stored in 8 or 4 bits: alternating least squares with rounding, this many times per low-rank
@@ -120,6 +121,16 @@ struct iteration_report {
   bool is_best = false;      ///< lowest weighted error so far
 };
 
+/// What smoothing of the inputs is chosen by (SVDQuant); see host/smoothing.hpp.
+struct smoothing_options {
+  std::vector<float> largest; ///< largest |x_j| (n); empty = the root of the covariance's diagonal
+  matrix_view<const float>
+      activations{};             ///< X (t,n), needed where inputs are quantized; must outlive the call
+  int activation_bits = 16;      ///< 16: W4A16; 2 to 8: inputs in symmetric integers of this width
+  index_t activation_group = 64; ///< inputs per scale
+  int grid_steps = 20;           ///< exponents tried between 0 and 1
+};
+
 /// Everything the decomposer can be told besides the matrix, the quantizer and the metric.
 struct decompose_options {
   index_t rank = 16; ///< 0 to min(m,n)
@@ -127,6 +138,7 @@ struct decompose_options {
   svd_method svd = svd_method::randomized;
   factor_storage factors = factor_storage::fp16;
   randomized_svd_options sketch{}; ///< oversampling, power iterations and seed of the randomized SVD
+  smoothing_options smoothing{};
   decomposition_form form = decomposition_form::joint;
   const quantized_matrix* given = nullptr; ///< fixed_q: this Q (m,n); null = W rounded by the quantizer
   /// Judges iterates instead of the error in the metric: a relative error of Q, L transposed (r,m) and R

@@ -117,6 +117,7 @@ inline constexpr auto presets = std::to_array<preset>({
       .iterations = 100,
       .stop = stop_rule::error_rises,
       .split = sigma_split::left,
+      .smooths_inputs = true,
       .ignores_metric = true}},
     {"srr",
      "Cho et al., arXiv 2602.02001",

@@ -12,22 +12,24 @@
 
 namespace qlr {
 
-/// W ~= Q + scale * L R. The entries of L and R are what their storage decodes to.
+/// W ~= Q diag(1 / input_scales) + scale * L R. The entries of L and R are what their storage decodes to.
 struct decomposition {
   quantized_matrix quantized; ///< Q (m,n)
   matrix<float> left;         ///< L (m,r)
   matrix<float> right;        ///< R (r,n)
   factor_storage factors = factor_storage::fp16;
   float scale = 1.0F; ///< s, LoRA's alpha / r; never folded into the factors
+  /// What the inputs of Q, not those of R, are divided by (n), positive (SVDQuant's smoothing); empty = ones.
+  std::vector<float> input_scales{};
 
   [[nodiscard]] index_t rows() const { return quantized.rows(); }
   [[nodiscard]] index_t cols() const { return quantized.cols(); }
   [[nodiscard]] index_t rank() const { return right.rows(); }
 
-  /// Bytes of codes, scales and factors as stored.
+  /// Bytes of codes, scales, factors and input scales as stored.
   [[nodiscard]] index_t storage_bytes() const {
     return quantized.layout().storage_bytes() + factor_bytes(rank(), rows(), factors) +
-           factor_bytes(rank(), cols(), factors);
+           factor_bytes(rank(), cols(), factors) + 4 * static_cast<index_t>(input_scales.size());
   }
 };
 

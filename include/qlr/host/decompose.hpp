@@ -7,6 +7,7 @@
 #include <qlr/decompose/reconstruct.hpp>
 #include <qlr/host/backend.hpp>
 #include <qlr/host/eigen_maps.hpp>
+#include <qlr/host/smoothing.hpp>
 
 #include <concepts>
 
@@ -16,6 +17,8 @@ static_assert(low_rank_solver_policy<truncated_svd, host::eigen_backend>);
 static_assert(low_rank_solver_policy<randomized_svd<host::eigen_backend>, host::eigen_backend>);
 
 /// Splits W (m,n) into a quantized part and a low-rank part on the CPU: W ~= Q + L R.
+///
+/// A schedule that smooths inputs does so with a covariance: W ~= Q diag(1 / input_scales) + L R.
 ///
 /// @param[in] weight     (m,n) float or double, any strides; not modified, not copied
 /// @param     quantizer  codes and scales of Q, see formats.hpp and quantizer.hpp
@@ -33,6 +36,9 @@ template <weight_scalar T, quantizer_policy Quantizer>
                                          const decompose_options& options, const metric& weights = {},
                                          const executor& run = {}) {
   validate(weight, quantizer, weights, options, run);
+  if (options.steps.smooths_inputs && weights.has_covariance() && options.form == decomposition_form::joint) {
+    return host::decompose_smoothed(weight, quantizer, options, weights, run);
+  }
   const host::eigen_backend backend(run);
   return decomposer(backend, weight, quantizer, weights, options).run();
 }

@@ -32,8 +32,9 @@ namespace qlr::io {
 //   P.supers  [number of blocks]          double quantized only, see scale_codec.hpp
 //   P.zeros   U8 [bytes] or F32 [number of scales]; absent without zero points
 //   L [m,r], R [r,n]  F32 or F16          unless quantized
-// W ~= Q + s L R. Whole numbers and names are exact; floats in the metadata are written with 9 digits, enough
-// to return the same bits.
+//   input_scales  F32 [n]               absent for ones
+// W ~= Q diag(1 / input_scales) + s L R. Whole numbers and names are exact; floats in the metadata are
+// written with 9 digits, enough to return the same bits.
 
 /// Version of the file layout that save() writes and load() understands.
 inline constexpr int decomposition_version = 1;
@@ -85,6 +86,12 @@ public:
     add(name, dtype::f16, {factor.rows(), factor.cols()}, halves_.back().data(), 2 * factor.size());
   }
 
+  void add_input_scales(const std::vector<float>& scales) {
+    if (scales.empty()) return;
+    const auto count = static_cast<index_t>(scales.size());
+    add("input_scales", dtype::f32, {count}, scales.data(), 4 * count);
+  }
+
   void set(const std::string& key, std::string value) { metadata_[key] = std::move(value); }
 
   void write(const std::string& path) const { write_safetensors(path, tensors_, metadata_); }
@@ -121,6 +128,11 @@ private:
   std::vector<std::vector<float16>> halves_;
 };
 
+inline void check_input_scale(float scale, status_code code) {
+  const bool is_usable = is_finite(scale) && scale >= smallest_normal_float && is_finite(1.0F / scale);
+  require(is_usable, code, "input_scales holds ", scale, ", each must be finite and positive");
+}
+
 /// Refuses what load() would refuse, and what the storage of the factors cannot hold.
 inline void check_parts(const decomposition& parts) {
   const index_t rows = parts.rows();
@@ -134,14 +146,18 @@ inline void check_parts(const decomposition& parts) {
           " and R is ", parts.right.rows(), " x ", parts.right.cols(), ", Q is ", rows, " x ", cols);
   require_finite(parts.left.view(), "L");
   require_finite(parts.right.view(), "R");
+  require(parts.input_scales.empty() || static_cast<index_t>(parts.input_scales.size()) == cols,
+          status_code::shape_mismatch, "input_scales has ", parts.input_scales.size(), " entries, Q is ",
+          rows, " x ", cols);
+  for (const float scale : parts.input_scales) check_input_scale(scale, status_code::invalid_argument);
 }
 
 } // namespace detail
 
 /// Writes a decomposition; the file appears complete or not at all.
 ///
-/// @throws qlr::error shape_mismatch: L, R and Q do not fit;  non_finite: NaN or infinity in L, R or the
-/// scale
+/// @throws qlr::error shape_mismatch: L, R, Q and the input scales do not fit;  non_finite: NaN or infinity
+/// in L, R or the scale
 /// @throws qlr::error invalid_argument: Q is empty, or a factor has values that its storage cannot hold
 /// @throws qlr::error unsupported: the format has no name for the storage of the scales
 /// @throws qlr::error io_failure: the file cannot be written; nothing is left behind
@@ -153,6 +169,7 @@ inline void save(const std::string& path, const decomposition& parts) {
   writer.set("qlr.scale", detail::float_text(parts.scale));
   writer.set("qlr.factors", std::string(to_string(parts.factors)));
   writer.add_quantized("Q", parts.quantized);
+  writer.add_input_scales(parts.input_scales);
   if (is_quantized(parts.factors)) {
     const matrix<float> left = to_row_major(parts.left.view().transposed());
     const quantized_matrix left_codes = detail::encode_factor(left.view(), parts.factors, "L");
@@ -192,6 +209,7 @@ public:
     require(quantized_.rows() > 0 && quantized_.cols() > 0, status_code::malformed_file, "Q is ",
             quantized_.rows(), " x ", quantized_.cols(), ", it must not be empty");
     read_factors();
+    read_input_scales();
     check_finite(left_, "L");
     check_finite(right_, "R");
   }
@@ -201,6 +219,8 @@ public:
   [[nodiscard]] const matrix<float>& left() const { return left_; }
   [[nodiscard]] const matrix<float>& right() const { return right_; }
   [[nodiscard]] factor_storage factors() const { return factors_; }
+  /// Empty = ones.
+  [[nodiscard]] const std::vector<float>& input_scales() const { return input_scales_; }
 
   /// A copy that does not need the file.
   [[nodiscard]] decomposition to_memory() const {
@@ -216,7 +236,7 @@ public:
     quantized_matrix q(detail::metadata_reader(file_).text("Q.format"), layout, quantized_levels_,
                        copy(quantized_.codes, layout.code_bytes()), std::move(scales),
                        copy(quantized_.zeros, layout.zero_bytes()));
-    return {std::move(q), left_, right_, factors_, scale_};
+    return {std::move(q), left_, right_, factors_, scale_, input_scales_};
   }
 
 private:
@@ -275,6 +295,14 @@ private:
     return view;
   }
 
+  void read_input_scales() {
+    if (!file_.contains("input_scales")) return;
+    const std::uint8_t* stored = bytes("input_scales", dtype::f32, 4 * quantized_.cols());
+    input_scales_.resize(static_cast<std::size_t>(quantized_.cols()));
+    std::memcpy(input_scales_.data(), stored, 4 * input_scales_.size());
+    for (const float scale : input_scales_) detail::check_input_scale(scale, status_code::malformed_file);
+  }
+
   void read_factors() {
     const index_t rows = quantized_.rows();
     const index_t cols = quantized_.cols();
@@ -329,6 +357,7 @@ private:
   quantized_matrix_view quantized_;
   matrix<float> left_;
   matrix<float> right_;
+  std::vector<float> input_scales_;
   factor_storage factors_ = factor_storage::fp16;
   float scale_ = 1.0F;
 };

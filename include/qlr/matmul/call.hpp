@@ -70,7 +70,8 @@ inline void prefetch_left(const factor_view& f, index_t panel, index_t rows) {
 
 } // namespace matmul_detail
 
-/// One validated product Y = X Q^T + s (X R^T) L^T + bias, cut into phases for the caller's own threads.
+/// One validated product Y = X diag(1 / input_scales) Q^T + s (X R^T) L^T + bias, cut into phases for the
+/// caller's own threads.
 ///
 /// Every part of the first phase must have returned before the second begins:
 ///
@@ -106,7 +107,8 @@ public:
     if (phase == 1) return multiply(task);
     if (task >= pack_tasks()) return project(task - pack_tasks());
     const index_t first = task * pack_tokens;
-    kernels_.pack(x_, view_.shape, first, std::min(pack_tokens, x_.rows() - first), parts_.activations);
+    kernels_.pack(x_, view_.shape, weights_.input_factors(), first, std::min(pack_tokens, x_.rows() - first),
+                  parts_.activations);
   }
 
   /// Runs the share of one of `parts` workers in a phase; the result does not depend on the number of parts.

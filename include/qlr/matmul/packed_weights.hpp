@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -26,9 +27,14 @@ public:
   [[nodiscard]] const quantized_layout& layout() const { return layout_; }
   [[nodiscard]] const packed_factors& low_rank() const { return low_rank_; }
   [[nodiscard]] const matmul_detail::geometry& shape() const { return shape_; }
+  /// What the columns of X are multiplied with before Q, 1 / input_scales (n); null for ones.
+  [[nodiscard]] const float* input_factors() const {
+    return input_factors_.empty() ? nullptr : input_factors_.data();
+  }
   /// Bytes that a product with one token reads.
   [[nodiscard]] index_t size_bytes() const {
-    return codes_.size() + scales_.size_bytes() + zeros_.size_bytes() + low_rank_.size_bytes();
+    return codes_.size() + scales_.size_bytes() + zeros_.size_bytes() + low_rank_.size_bytes() +
+           4 * static_cast<index_t>(input_factors_.size());
   }
   /// The precision that a product asked for `mode` has: 8-bit codes of a table that is not evenly spaced have
   /// no integer operands, so they are multiplied exactly.
@@ -60,7 +66,8 @@ public:
 
 private:
   friend packed_weights prepack(const quantized_matrix_view& q, matrix_view<const float> left,
-                                matrix_view<const float> right, float scale, isa set);
+                                matrix_view<const float> right, float scale, isa set,
+                                std::span<const float> input_scales);
 
   [[nodiscard]] std::uint32_t code_mask() const { return (1U << shape_.code_bits) - 1U; }
 
@@ -93,6 +100,7 @@ private:
   matmul_detail::packed_numbers scales_;
   matmul_detail::packed_numbers zeros_;
   packed_factors low_rank_;
+  std::vector<float> input_factors_;
   std::vector<float> levels_;
   stored_scales original_scales_;
   std::vector<std::uint8_t> original_zeros_;

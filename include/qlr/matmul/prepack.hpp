@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <span>
 #include <vector>
 
 namespace qlr {
@@ -17,14 +18,16 @@ namespace qlr {
 /// @param q      Q (m,n) in any format and grouping
 /// @param left   L (m,r);  @param right  R (r,n); both empty for no low-rank part
 /// @param scale  s
+/// @param input_scales  what X is divided by before Q (n), positive; empty = ones
 /// @param set    default: the fastest of this machine, or what the environment variable QLR_ISA names
 /// @throws qlr::error invalid_argument: Q is empty
-/// @throws qlr::error shape_mismatch, non_finite: see prepack_factors
+/// @throws qlr::error shape_mismatch, non_finite: see prepack_factors; input scales of another number
 /// @throws qlr::error unsupported: this machine lacks the instruction set
 /// @memory see packed_weights
 /// @complexity O(m n)
 [[nodiscard]] inline packed_weights prepack(const quantized_matrix_view& q, matrix_view<const float> left,
-                                            matrix_view<const float> right, float scale, isa set) {
+                                            matrix_view<const float> right, float scale, isa set,
+                                            std::span<const float> input_scales = {}) {
   require(q.rows() > 0 && q.cols() > 0, status_code::invalid_argument, "Q is ", q.rows(), " x ", q.cols(),
           ", it must not be empty");
   using namespace matmul_detail;
@@ -32,7 +35,16 @@ namespace qlr {
   require(left.rows() == q.rows() && right.cols() == q.cols(), status_code::shape_mismatch, "L is ",
           left.rows(), " x ", left.cols(), " and R is ", right.rows(), " x ", right.cols(), ", Q is ",
           q.rows(), " x ", q.cols());
+  require(input_scales.empty() || static_cast<index_t>(input_scales.size()) == q.cols(),
+          status_code::shape_mismatch, "input_scales has ", input_scales.size(), " entries, Q is ", q.rows(),
+          " x ", q.cols());
   out.low_rank_ = prepack_factors(left, right, scale, set);
+  for (const float value : input_scales) {
+    const float factor = 1.0F / value;
+    require(is_finite(value) && is_finite(factor) && value > 0, status_code::invalid_argument,
+            "input_scales holds ", value, ", each must be finite and positive");
+    out.input_factors_.push_back(factor);
+  }
   out.set_ = set;
   out.layout_ = q.layout;
   out.shape_ = make_geometry(q.layout);
@@ -97,7 +109,12 @@ template <class Decomposition>
     parts.scale;
   }
 [[nodiscard]] packed_weights prepack(const Decomposition& parts, isa set) {
-  return prepack(parts.quantized.view(), parts.left.view(), parts.right.view(), parts.scale, set);
+  if constexpr (requires { parts.input_scales; }) {
+    return prepack(parts.quantized.view(), parts.left.view(), parts.right.view(), parts.scale, set,
+                   parts.input_scales);
+  } else {
+    return prepack(parts.quantized.view(), parts.left.view(), parts.right.view(), parts.scale, set);
+  }
 }
 
 /// Packs an open decomposition file: whatever has quantized(), left(), right() and scale().
@@ -109,7 +126,12 @@ template <class File>
     file.scale();
   }
 [[nodiscard]] packed_weights prepack(const File& file, isa set) {
-  return prepack(file.quantized(), file.left().view(), file.right().view(), file.scale(), set);
+  if constexpr (requires { file.input_scales(); }) {
+    return prepack(file.quantized(), file.left().view(), file.right().view(), file.scale(), set,
+                   file.input_scales());
+  } else {
+    return prepack(file.quantized(), file.left().view(), file.right().view(), file.scale(), set);
+  }
 }
 
 /// @copydoc prepack

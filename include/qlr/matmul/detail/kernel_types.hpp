@@ -109,9 +109,9 @@ struct packed_activations {
 template <class T>
 struct kernel_table {
   isa set; ///< as the kernels themselves say
-  /// Packs tokens first ... first + count - 1 of X.
-  void (*pack)(matrix_view<const T> x, const geometry& shape, index_t first, index_t count,
-               const packed_activations& out);
+  /// Packs tokens first ... first + count - 1 of X, columns times `factors` (n) unless that is null.
+  void (*pack)(matrix_view<const T> x, const geometry& shape, const float* factors, index_t first,
+               index_t count, const packed_activations& out);
   /// v (t, v_stride), at most project_ranks ranks from `first_rank` on of at most project_tokens tokens from
   /// `first` on: scale X R^T.
   void (*project)(const factor_view& f, matrix_view<const T> x, index_t first_rank, index_t first,

@@ -92,13 +92,15 @@ void pack_block(const float* x, index_t block_cols, index_t index, const packed_
 }
 
 template <class T>
-void pack(matrix_view<const T> x, const geometry& shape, index_t first, index_t count,
+void pack(matrix_view<const T> x, const geometry& shape, const float* factors, index_t first, index_t count,
           const packed_activations& out) {
   alignas(64) float numbers[most_block_cols];
   for (index_t t = first; t < first + count; ++t) {
     for (block_cursor block(shape); !block.is_done(); block.advance()) {
       const T* from = x.row(t) + block.first_col() * x.col_stride();
       widen_row(from, x.col_stride(), block.width(), numbers, most_block_cols);
+      for (index_t j = 0; factors != nullptr && j < block.width(); ++j)
+        numbers[j] *= factors[block.first_col() + j];
       const index_t index = block.index() * out.tokens + t;
       if (shape.code_bits == 2) {
         pack_block<2>(numbers, shape.block_cols, index, out);
