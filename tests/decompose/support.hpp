@@ -102,6 +102,9 @@ struct measurement {
   const matrix<float> q = slow_dequantize(parts.quantized);
   double energies[4] = {}; // error and norm, plain and weighted
   double magnitude = 0;
+  double covariance_error = 0;
+  double covariance_norm = 0;
+  std::vector<double> errors(static_cast<std::size_t>(w.cols()));
   for (index_t i = 0; i < w.rows(); ++i) {
     for (index_t j = 0; j < w.cols(); ++j) {
       const auto original = static_cast<double>(w(i, j));
@@ -128,7 +131,21 @@ struct measurement {
       energies[2] += weight * error * error;
       energies[3] += weight * original * original;
       magnitude += terms * terms;
+      errors[static_cast<std::size_t>(j)] = error;
     }
+    if (!weights.has_covariance()) continue;
+    const matrix<double>& h = weights.covariance->values;
+    for (index_t j = 0; j < w.cols(); ++j) {
+      for (index_t l = 0; l < w.cols(); ++l) {
+        covariance_error +=
+            errors[static_cast<std::size_t>(j)] * h(j, l) * errors[static_cast<std::size_t>(l)];
+        covariance_norm += static_cast<double>(w(i, j)) * h(j, l) * static_cast<double>(w(i, l));
+      }
+    }
+  }
+  if (weights.has_covariance()) {
+    energies[2] = covariance_error;
+    energies[3] = covariance_norm;
   }
   const auto ratio = [](double error, double norm) { return norm > 0 ? std::sqrt(error / norm) : 0.0; };
   return {ratio(energies[0], energies[1]), ratio(energies[2], energies[3]),

@@ -140,7 +140,9 @@ private:
 
   /// L R = the k leading directions of W, k from detail::preserved_rank; they stay.
   void preserve() {
-    {
+    if (options_.steps.preserved_rank) {
+      num_preserved_ = *options_.steps.preserved_rank;
+    } else {
       const detail::stopwatch time(result_.seconds_svd);
       load_residual();
       const matrix<float> signal = spectrum();

@@ -10,6 +10,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string_view>
 
 namespace qlr {
@@ -85,6 +86,8 @@ enum class decomposition_form {
 struct schedule {
   half_step first = half_step::quantize;
   low_rank_start start = low_rank_start::zero;
+  /// low_rank_start::preserved: k; without it SRR's criterion decides, see detail::preserved_rank.
+  std::optional<index_t> preserved_rank{};
   int iterations = 1; ///< at most this many
   stop_rule stop = stop_rule::never;
   int patience = 1;            ///< stop_rule::error_rises: 1 stops at the first rise

@@ -8,6 +8,7 @@
 #include <qlr/quant/quantizer.hpp>
 
 #include <algorithm>
+#include <optional>
 
 namespace qlr {
 
@@ -78,6 +79,9 @@ void validate(matrix_view<const T> weight, const Quantizer& quantizer, const met
   require(options.steps.feedback.damping >= 0 && is_finite(options.steps.feedback.damping),
           status_code::invalid_argument, "damping is ", options.steps.feedback.damping,
           ", allowed are 0 and above");
+  const std::optional<index_t> kept = options.steps.preserved_rank;
+  require(!kept || (*kept >= 0 && *kept <= options.rank), status_code::invalid_argument, "preserved_rank is ",
+          kept.value_or(0), ", allowed are 0 to the rank, ", options.rank);
   detail::check_metric(weights, weight.rows(), weight.cols());
   detail::check_given(options, weight.rows(), weight.cols());
   const bool needs_steps = weights.has_covariance() &&
