@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/decompose/backend.hpp>
+#include <qlr/decompose/detail/stopwatch.hpp>
 #include <qlr/decompose/low_rank_step.hpp>
 #include <qlr/decompose/options.hpp>
 #include <qlr/decompose/rank_split.hpp>
@@ -10,31 +11,12 @@
 #include <qlr/decompose/validation.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <limits>
 #include <memory>
 #include <utility>
 
 namespace qlr {
-
-namespace detail {
-
-/// Adds the time until it is destroyed to a counter.
-class stopwatch {
-public:
-  explicit stopwatch(double& seconds) : seconds_(seconds), start_(clock::now()) {}
-  stopwatch(const stopwatch&) = delete;
-  stopwatch& operator=(const stopwatch&) = delete;
-  ~stopwatch() { seconds_ += std::chrono::duration<double>(clock::now() - start_).count(); }
-
-private:
-  using clock = std::chrono::steady_clock;
-  double& seconds_;
-  clock::time_point start_;
-};
-
-} // namespace detail
 
 /// The alternating loop behind every method: minimises || D (W - Q - L R) S ||_F by turns over Q and L R.
 ///
@@ -78,11 +60,11 @@ private:
     for (int t = 0; t < steps.iterations; ++t) {
       if (steps.first == half_step::quantize) {
         quantize(t);
-        if (steps.judges_half_steps) finish_iteration(t + 1);
+        if (judges_half_steps()) finish_iteration(t + 1);
         fit_low_rank();
       } else {
         fit_low_rank();
-        if (steps.judges_half_steps && t > 0) finish_iteration(t + 1);
+        if (judges_half_steps() && t > 0) finish_iteration(t + 1);
         quantize(t);
       }
       finish_iteration(t + 1);
@@ -216,6 +198,11 @@ private:
     return options_.steps.step == quantize_step::feedback && metric_.has_covariance();
   }
 
+  /// Coarse factors leave errors that only a Q found after them makes up for.
+  [[nodiscard]] bool judges_half_steps() const {
+    return options_.steps.judges_half_steps || (uses_feedback() && is_quantized(options_.factors));
+  }
+
   /// Q for W - L R, relaxed in the early iterations.
   void quantize(int t) {
     load_residual();
@@ -249,8 +236,13 @@ private:
   }
 
   [[nodiscard]] typename Backend::coupling_type couple(coupling_use use) const {
-    const feedback_options& feedback = options_.steps.feedback;
-    if (feedback.knows_low_rank) return backend_.couple(*metric_.covariance, right_, feedback, use);
+    feedback_options feedback = options_.steps.feedback;
+    feedback.factor_noise = rounding_noise(options_.factors);
+    // What is rounded coarsely is not what a refit would make up for.
+    const bool is_coarse = options_.factors == factor_storage::int4 ||
+                           (is_quantized(options_.factors) && use == coupling_use::descent);
+    if (feedback.knows_low_rank && !is_coarse)
+      return backend_.couple(*metric_.covariance, right_, feedback, use);
     return backend_.couple(*metric_.covariance, backend_.allocate(0, weight_.cols()), feedback, use);
   }
 
@@ -272,6 +264,7 @@ private:
         quantized_ = std::make_shared<quantized_type>(
             backend_.descend(quantizer_, *quantized_, work_, couple(coupling_use::descent), passes));
       }
+      if (judges_half_steps()) finish_iteration(result_.iterations_run + 1);
       fit_low_rank();
       finish_iteration(result_.iterations_run + 1);
       if (best_.weighted_error > (1.0 - options_.steps.tolerance_rel) * before) return;

@@ -47,6 +47,23 @@ enum class factor_storage {
   return "";
 }
 
+/// Typical rounding error of an entry relative to the root mean square of its factor, for normal entries.
+[[nodiscard]] constexpr double rounding_noise(factor_storage storage) {
+  constexpr double crest = 2.4;       // largest magnitude of 64 normal numbers
+  constexpr double uniform = 0.28868; // standard deviation of a rounding error in units of the step
+  switch (storage) {
+  case factor_storage::fp32:
+    return 0.0;
+  case factor_storage::fp16:
+    return 0x1p-12;
+  case factor_storage::int8:
+    return uniform * crest / 127.0;
+  case factor_storage::int4:
+    return uniform * crest / 7.0;
+  }
+  return 0.0;
+}
+
 [[nodiscard]] constexpr bool is_quantized(factor_storage storage) {
   return storage == factor_storage::int8 || storage == factor_storage::int4;
 }

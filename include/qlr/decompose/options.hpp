@@ -68,6 +68,9 @@ struct feedback_options {
   /// H without what a refit of L makes up for: H - H R^T (R H R^T)^-1 R H.
   bool knows_low_rank = false;
   int descents = 0; ///< passes of coordinate descent on the scales found, after each quantize step
+  /// knows_low_rank: relative rounding error of a stored factor, which a refit of L cannot make up for; set
+  /// by the decomposer.
+  double factor_noise = 0;
 };
 
 /// What the coupling of columns is made for.

@@ -34,15 +34,21 @@ struct column_coupling {
 
 namespace detail {
 
-/// H - H R^T (R H R^T)^-1 R H: what is left of the metric when L is refitted for the rows of R.
+/// H - H R^T M^-1 R H, M = R H R^T: what is left of the metric when L is refitted for the rows of R.
+///
+/// Rounding the refitted L adds noise^2 times the energy of each of its columns, which the diagonal of M
+/// gets.
 template <std::same_as<double> Scalar>
-void project_out_rows(Eigen::MatrixX<Scalar>& h, const matrix<float>& right, const executor& run) {
+void project_out_rows(Eigen::MatrixX<Scalar>& h, const matrix<float>& right, double noise,
+                      const executor& run) {
   const Eigen::MatrixXd rows = map(right).cast<double>(); // (r,n)
   Eigen::MatrixXd product(rows.rows(), h.cols());         // R H (r,n)
   for_each_range(run, h.cols(), 128, [&](index_t begin, index_t end) {
     product.middleCols(begin, end - begin) = rows * h.middleCols(begin, end - begin);
   });
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(product * rows.transpose());
+  Eigen::MatrixXd energy = product * rows.transpose(); // (r,r)
+  energy.diagonal() *= 1.0 + noise * noise;
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> eigen(energy);
   // Rows of R may depend on one another; what is below this share of the largest is rounding of float
   // factors.
   const double cutoff = 1e-10 * eigen.eigenvalues().maxCoeff();
@@ -120,7 +126,7 @@ template <std::same_as<float> Scalar>
                                             const feedback_options& options, coupling_use use,
                                             const executor& run) {
   Eigen::MatrixXd h = detail::map_double(covariance.values);
-  if (right.rows() > 0) detail::project_out_rows(h, right, run);
+  if (right.rows() > 0) detail::project_out_rows(h, right, options.factor_noise, run);
   Eigen::VectorXd diagonal = h.diagonal().cwiseMax(0.0);
   column_coupling result;
   result.order = detail::visiting_order(diagonal, options.order);
