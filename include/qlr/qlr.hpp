@@ -5,6 +5,7 @@
 // Everything that needs no CUDA: the decomposer on Eigen, all quantizers, the fused product, and the readers
 // and writers of files.
 
+#include <qlr/allocate/knapsack.hpp>
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/host/decompose.hpp>
 #include <qlr/host/matmul.hpp>

@@ -18,14 +18,15 @@ namespace qlr {
 ///
 /// The multiple-choice knapsack problem of LQ-LoRA's integer program: choices that others beat are dropped,
 /// the linear relaxation is solved on the convex hulls and gives a bound and the excess of every choice over
-/// it, choices whose excess alone is too large are fixed out, and what is left is searched by branch and bound
-/// over a growing core of matrices. Matrices may have different numbers of choices.
+/// it, choices whose excess alone is too large are fixed out, and what is left is searched by branch and
+/// bound over a growing core of matrices. Matrices may have different numbers of choices.
 /// @param matrices  choices of each matrix
 /// @param budget    in the unit of the sizes
 /// @returns the optimum and its proof, or, when a limit of the options ended the search, the best solution
 ///          found, which is a result and not an error: `is_proven` is false and `lower_bound` holds
 /// @throws qlr::error invalid_argument: the budget is below the smallest possible size (which is named), a
-/// matrix has no choices, a size is negative, the sizes add up to more than 2^61, or an option is out of range
+/// matrix has no choices, a size is negative, the sizes add up to more than 2^61, or an option is out of
+/// range
 /// @throws qlr::error non_finite: a cost is NaN or infinite
 /// @memory 40 bytes for each choice that no other beats, 24 to 48 for each state
 /// @complexity O(c log c) for c choices in all, and the search: usually small, at worst max_nodes

@@ -39,21 +39,23 @@ public:
   }
 
   [[nodiscard]] search_result run() {
+    if (result_.excess <= margin()) return finish(true);
     least_open_ = result_.excess;
-    bool is_complete = true; // no state was given up that might hold something better
-    if (result_.excess > margin()) {
-      order_matrices();
-      is_complete = expand_all();
-    }
+    order_matrices();
+    return finish(expand_all());
+  }
+
+private:
+  static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
+
+  /// @param is_complete  no state was given up that might hold something better
+  search_result finish(bool is_complete) {
     keep_best();
     result_.proven_excess = std::clamp(least_open_, 0.0, result_.excess);
     result_.is_proven = is_complete && result_.excess - result_.proven_excess <= rounding();
     if (result_.is_proven) result_.proven_excess = result_.excess;
     return std::move(result_);
   }
-
-private:
-  static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
   struct state {
     index_t slack;

@@ -46,10 +46,10 @@ struct frontiers {
 };
 
 inline void check_choice(const allocation_choice& choice, std::size_t matrix, std::size_t index) {
-  require(is_finite(choice.cost), status_code::non_finite, "the cost of choice ", index, " of matrix ", matrix,
-          " is ", choice.cost, ", it must be finite");
-  require(choice.size >= 0, status_code::invalid_argument, "the size of choice ", index, " of matrix ", matrix,
-          " is ", choice.size, ", it must be >= 0");
+  require(is_finite(choice.cost), status_code::non_finite, "the cost of choice ", index, " of matrix ",
+          matrix, " is ", choice.cost, ", it must be finite");
+  require(choice.size >= 0, status_code::invalid_argument, "the size of choice ", index, " of matrix ",
+          matrix, " is ", choice.size, ", it must be >= 0");
 }
 
 /// Marks the vertices of the lower convex hull of one frontier.
@@ -62,8 +62,7 @@ inline void mark_hull(std::vector<frontier_choice>& choices, std::size_t first) 
            static_cast<double>(choices[to].size - choices[from].size);
   };
   for (std::size_t i = first; i < choices.size(); ++i) {
-    while (hull.size() >= 2 &&
-           saving(hull[hull.size() - 2], hull.back()) <= saving(hull.back(), i)) {
+    while (hull.size() >= 2 && saving(hull[hull.size() - 2], hull.back()) <= saving(hull.back(), i)) {
       hull.pop_back();
     }
     hull.push_back(i);
