@@ -7,6 +7,7 @@
 
 #include <qlr/allocate/knapsack.hpp>
 #include <qlr/core/error_metrics.hpp>
+#include <qlr/host/cost_table.hpp>
 #include <qlr/host/decompose.hpp>
 #include <qlr/host/matmul.hpp>
 #include <qlr/io/npy.hpp>
