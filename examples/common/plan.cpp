@@ -115,7 +115,8 @@ plan read_plan(const std::string& path) {
 
 std::map<std::string, double> read_weights(const std::string& path) {
   std::map<std::string, double> weights;
-  for (const auto& [name, value] : read_json(path, "weights file").items()) {
+  const json values = read_json(path, "weights file");
+  for (const auto& [name, value] : values.items()) {
     const double weight = value.is_number() ? value.get<double>() : -1.0;
     qlr::require(weight > 0 && qlr::is_finite(weight), status_code::malformed_file, "weights file '", path,
                  "': the weight of '", name, "' is not a positive number");
