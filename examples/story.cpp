@@ -10,6 +10,7 @@
 #include <story/evaluate.hpp>
 #include <story/report.hpp>
 #include <story/sampler.hpp>
+#include <story/sensitivity.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -71,20 +72,23 @@ void run(const arguments& args) {
   const std::vector<token_t> prompt = encode_prompt(args, words, context);
   const index_t count = choose_num_tokens(args, static_cast<index_t>(prompt.size()), context);
   const std::string json_file = args.json == "-" ? "" : args.json;
-  check_outputs({json_file});
+  check_outputs({json_file, args.sensitivity});
 
   qlr::thread_pool pool(args.threads);
   const qlr::executor threads(pool);
   compression layers;
   if (!args.is_compressed()) layers = describe_dense(weights);
-  const model speaker = args.is_compressed() ? make_compressed_model(weights, args, threads, layers)
-                                             : make_dense_model(weights);
+  model speaker = args.is_compressed() ? make_compressed_model(weights, args, threads, layers)
+                                       : make_dense_model(weights);
   if (!args.quiet) print_header(args, weights.config(), layers);
   report result{args, layers};
   result.threads = pool.num_threads();
   session reader(speaker, std::min(context, static_cast<index_t>(prompt.size()) + count), args.mode, threads);
   tell(args, words, reader, prompt, count, result);
   if (args.evaluate) result.quality = evaluate(make_dense_model(weights), speaker, args.mode, threads);
+  if (!args.sensitivity.empty()) {
+    write_text(args.sensitivity, sensitivity_json(weights, speaker, layers, args.mode, threads));
+  }
   if (!args.quiet) print_summary(result);
   if (!args.json.empty()) write_text(args.json, to_json(result));
 }

@@ -21,6 +21,13 @@ void add_options(CLI::App& app, arguments& args, names& text) {
   app.add_option("--tokenizer", args.tokenizer, "its tokenizer in the format of llama2.c (.bin)")->required();
   add_decomposition_options(app, args, "of the sampled text and of the randomized SVD");
   app.get_option("--method")->description("none (weights as they are), or see below");
+  CLI::Option* const plan = app.add_option(
+      "--plan", args.plan, "format and rank of every layer, as allocate_bits writes them (JSON)");
+  for (const char* const name : {"--quantizer", "--group-size", "--scale", "--factor-bits", "--rank"}) {
+    plan->excludes(app.get_option(name)); // the plan says so
+  }
+  app.add_option("--sensitivity", args.sensitivity,
+                 "write how much an error of each layer matters, for allocate_bits --weights (JSON)");
   app.add_option("--temperature", args.temperature, "0 = the likeliest token; else of the softmax")
       ->capture_default_str();
   app.add_option("--tokens", args.tokens, "to generate (default: 256, or what the context leaves)");
@@ -54,6 +61,8 @@ arguments parse_arguments(int argc, char** argv) {
   parse(app, argc, argv);
   if (result.json == "-") result.quiet = true;
   check_method(result);
+  qlr::require(result.is_compressed() || (result.plan.empty() && result.sensitivity.empty()),
+               qlr::status_code::invalid_argument, "method is 'none', --plan and --sensitivity need another");
   result.mode = qlr::parse_precision(text.precision);
   result.instruction_set = text.isa.empty() ? qlr::default_isa() : qlr::parse_isa(text.isa);
   qlr::require_available(result.instruction_set);

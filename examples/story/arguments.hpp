@@ -14,6 +14,8 @@
 struct arguments : decomposition_arguments {
   std::string model;
   std::string tokenizer;
+  std::string plan;        ///< JSON file of allocate_bits; empty: the same format for all layers
+  std::string sensitivity; ///< JSON file to write
   double temperature = 0;
   std::optional<qlr::index_t> tokens; ///< empty: default_tokens, or what the context leaves
   std::string prompt;

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include <story/compress.hpp>
 
+#include <common/plan.hpp>
 #include <common/progress.hpp>
 
 #include <qlr/core/error_metrics.hpp>
@@ -10,6 +11,8 @@
 
 #include <chrono>
 #include <cmath>
+#include <optional>
+#include <set>
 
 namespace {
 
@@ -23,13 +26,52 @@ double squared_norm(qlr::matrix_view<const float> values) {
   return sum;
 }
 
+/// What the command line says about every layer, or the plan about one.
+qlr::decomposition decompose_layer(qlr::matrix_view<const float> weight, const std::string& name,
+                                   const arguments& args, const std::optional<plan>& layers,
+                                   const qlr::executor& run) {
+  qlr::compression_choice choice{args.quantizer, args.format, args.rank,
+                                 qlr::factor_storage_of_bits(args.factor_bits)};
+  if (layers) {
+    choice = layers->find(name, weight.rows(), weight.cols());
+    choice.format.scale_search = args.format.scale_search;
+  }
+  qlr::decompose_options options = make_options(args);
+  options.rank = choice.rank;
+  options.factors = choice.factors;
+  try {
+    return qlr::decompose(weight, make_quantizer(choice), options, {}, run).best;
+  } catch (const qlr::error& failure) {
+    qlr::fail(failure.code(), name, ": ", failure.what());
+  }
+}
+
+/// Reads the plan and checks that it names the linear layers and nothing else.
+plan read_plan_of(const checkpoint& weights, const std::string& path) {
+  plan layers = read_plan(path);
+  std::set<std::string> names;
+  for (std::size_t block = 0; block < weights.blocks().size(); ++block) {
+    for (int layer = 0; layer < num_linear_layers; ++layer) {
+      const auto weight = weights.blocks()[block].linear[static_cast<std::size_t>(layer)].view();
+      const std::string name = linear_name(static_cast<index_t>(block), layer);
+      (void)layers.find(name, weight.rows(), weight.cols());
+      names.insert(name);
+    }
+  }
+  for (const auto& [name, tensor] : layers.tensors) {
+    qlr::require(names.contains(name), qlr::status_code::invalid_argument, "plan '", path, "' has '", name,
+                 "', which is no linear layer of a block; leave it out with allocate_bits --exclude");
+  }
+  return layers;
+}
+
 } // namespace
 
 model make_compressed_model(const checkpoint& weights, const arguments& args, const qlr::executor& run,
                             compression& summary) {
   const auto start = std::chrono::steady_clock::now();
-  const qlr::any_quantizer quantizer = qlr::make_quantizer(args.quantizer, args.format);
-  const qlr::decompose_options options = make_options(args);
+  std::optional<plan> layers;
+  if (!args.plan.empty()) layers = read_plan_of(weights, args.plan);
   progress shown(!args.quiet, "block");
   double error = 0;
   double norm = 0;
@@ -38,17 +80,13 @@ model make_compressed_model(const checkpoint& weights, const arguments& args, co
     shown.set_step(static_cast<int>(block));
     for (int layer = 0; layer < num_linear_layers; ++layer) {
       const auto weight = weights.blocks()[block].linear[static_cast<std::size_t>(layer)].view();
-      const qlr::decomposition parts = [&] {
-        try {
-          return qlr::decompose(weight, quantizer, options, {}, run).best;
-        } catch (const qlr::error& failure) {
-          const std::string name = linear_name(static_cast<index_t>(block), layer);
-          qlr::fail(failure.code(), name, ": ", failure.what());
-        }
-      }();
+      const std::string name = linear_name(static_cast<index_t>(block), layer);
+      const qlr::decomposition parts = decompose_layer(weight, name, args, layers, run);
       const qlr::matrix<float> sum = qlr::reconstruct(parts, run);
       const double layer_norm = squared_norm(weight);
-      error += std::pow(qlr::compare(weight, sum.view()).relative_error, 2) * layer_norm;
+      summary.squared_errors.push_back(std::pow(qlr::compare(weight, sum.view()).relative_error, 2) *
+                                       layer_norm);
+      error += summary.squared_errors.back();
       norm += layer_norm;
       summary.num_weights += weight.size();
       summary.packed_bytes += parts.storage_bytes();

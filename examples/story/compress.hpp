@@ -5,13 +5,17 @@
 #include <story/arguments.hpp>
 #include <story/model.hpp>
 
+#include <string>
+#include <vector>
+
 /// What became of the linear layers of a model.
 struct compression {
   qlr::index_t num_weights = 0;
-  qlr::index_t packed_bytes = 0; ///< codes, scales and factors as stored
-  qlr::index_t group_size = 0;   ///< of the first layer; 0 for dense weights, as is
-  std::string scales;            ///< how its scales are stored
-  double relative_error = 0;     ///< Frobenius norm, over all layers together
+  qlr::index_t packed_bytes = 0;      ///< codes, scales and factors as stored
+  qlr::index_t group_size = 0;        ///< of the first layer; 0 for dense weights, as is
+  std::string scales;                 ///< how its scales are stored
+  double relative_error = 0;          ///< Frobenius norm, over all layers together
+  std::vector<double> squared_errors; ///< of each layer
   double seconds = 0;
 
   [[nodiscard]] double bits_per_weight() const {
@@ -21,8 +25,9 @@ struct compression {
 
 /// Decomposes every linear layer of the blocks and packs it for the instruction set.
 ///
+/// A plan must name exactly these layers.
 /// @param[out] summary  of all layers
-/// @throws qlr::error as qlr::decompose, with the name of the layer
+/// @throws qlr::error as read_plan, plan::find, and qlr::decompose with the name of the layer
 [[nodiscard]] model make_compressed_model(const checkpoint& weights, const arguments& args,
                                           const qlr::executor& run, compression& summary);
 

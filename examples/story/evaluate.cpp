@@ -10,7 +10,6 @@ namespace {
 
 using qlr::index_t;
 
-constexpr std::uint64_t first_seed = 20260101;
 constexpr index_t num_texts = 8;
 constexpr index_t longest_text = 512;
 
@@ -69,7 +68,8 @@ void compare_on(std::span<const token_t> text, session& exact, session& other, s
 
 } // namespace
 
-evaluation evaluate(const model& exact, const model& other, qlr::precision mode, const qlr::executor& run) {
+evaluation evaluate(const model& exact, const model& other, qlr::precision mode, const qlr::executor& run,
+                    std::uint64_t first_seed) {
   const index_t context = std::min(longest_text, exact.weights.config().context);
   session exact_reader(exact, context, qlr::precision::exact, run);
   session other_reader(other, context, mode, run);

@@ -43,8 +43,9 @@ void print_header(const arguments& args, const model_config& config, const compr
               static_cast<long long>(config.dim), static_cast<long long>(config.num_layers),
               static_cast<long long>(config.num_tokens));
   if (args.is_compressed()) {
-    std::printf("%s, %s, rank %lld\n", args.method.c_str(), args.quantizer.c_str(),
-                static_cast<long long>(args.rank));
+    const std::string formats = args.plan.empty() ? qlr::sentence(args.quantizer, ", rank ", args.rank)
+                                                  : "plan " + printable(args.plan);
+    std::printf("%s, %s\n", args.method.c_str(), formats.c_str());
     std::printf("linear layers  %lld weights in %lld bytes, %.3f bits each; relative error %.6f; %.2f s\n\n",
                 static_cast<long long>(layers.num_weights), static_cast<long long>(layers.packed_bytes),
                 layers.bits_per_weight(), layers.relative_error, layers.seconds);
@@ -82,11 +83,13 @@ std::string to_json(const report& run) {
   out["model"] = args.model;
   out["tokenizer"] = args.tokenizer;
   out["method"] = args.method;
-  out["quantizer"] = value_if(is_compressed, args.quantizer);
-  out["group_size"] = value_if(is_compressed, run.layers.group_size);
-  out["scale"] = value_if(is_compressed, run.layers.scales);
-  out["factor_bits"] = value_if(is_compressed, args.factor_bits);
-  out["rank"] = value_if(is_compressed, args.rank);
+  const bool is_uniform = is_compressed && args.plan.empty();
+  out["plan"] = value_if(!args.plan.empty(), args.plan);
+  out["quantizer"] = value_if(is_uniform, args.quantizer);
+  out["group_size"] = value_if(is_uniform, run.layers.group_size);
+  out["scale"] = value_if(is_uniform, run.layers.scales);
+  out["factor_bits"] = value_if(is_uniform, args.factor_bits);
+  out["rank"] = value_if(is_uniform, args.rank);
   out["seed"] = args.seed;
   out["temperature"] = args.temperature;
   out["prompt"] = args.prompt;

@@ -5,15 +5,17 @@
 // Everything that needs no CUDA: the decomposer on Eigen, all quantizers, the fused product, and the readers
 // and writers of files.
 
+#include <qlr/allocate/knapsack.hpp>
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/decompose/calibration.hpp>
 #include <qlr/host/activation_statistics.hpp>
 #include <qlr/host/calibration.hpp>
+#include <qlr/host/cost_table.hpp>
 #include <qlr/host/covariance.hpp>
 #include <qlr/host/decompose.hpp>
+#include <qlr/host/matmul.hpp>
 #include <qlr/host/method_metric.hpp>
 #include <qlr/host/output_error.hpp>
-#include <qlr/host/matmul.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/gguf.hpp>
 #include <qlr/io/imatrix.hpp>

@@ -18,7 +18,7 @@ NOT_SOURCES = ("tests/fuzz/corpus/",)
 MAX_LINES = 400
 
 # A header includes its own room and rooms of a lower rank.
-ROOM_RANK = {"base": 0, "core": 1, "quant": 2, "lowrank": 2, "decompose": 3, "matmul": 3,
+ROOM_RANK = {"base": 0, "core": 1, "allocate": 2, "quant": 2, "lowrank": 2, "decompose": 3, "matmul": 3,
              "io": 4, "host": 4, "cuda": 4, "umbrella": 5}
 BASE_HEADERS = {"qlr/config.hpp", "qlr/version.hpp"}
 MAY_PRINT_AND_ABORT = {"include/qlr/core/status.hpp"}

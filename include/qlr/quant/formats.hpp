@@ -229,6 +229,8 @@ inline constexpr auto named_formats = std::to_array<format_description>({
     {"nf3", 3, 64, detail::fp16_scales, false, "normal float (LoftQ levels)", &detail::make_normal_float<3>},
     {"nf4", 4, 64, detail::fp16_scales, false, "normal float (bitsandbytes table)",
      &detail::make_normal_float<4>},
+    {"nf8", 8, 64, detail::fp16_scales, false, "normal float (LQ-LoRA's formula)",
+     &detail::make_normal_float<8>},
     {"fp4", 4, 64, detail::fp16_scales, false, "FP4 E2M1, scale max|x| / 6", &detail::make_e2m1},
     {"sign", 1, 64, detail::fp16_scales, false, "one bit, scale mean|x|", &detail::make_sign},
     {"mxint2", 2, 32, detail::e8m0_scales, false, detail::mxint_summary, &detail::make_mxint},
