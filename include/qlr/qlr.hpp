@@ -8,7 +8,10 @@
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/host/decompose.hpp>
 #include <qlr/host/matmul.hpp>
+#include <qlr/host/quantize_adapter.hpp>
+#include <qlr/io/adapter.hpp>
 #include <qlr/io/npy.hpp>
+#include <qlr/io/peft.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
 #include <qlr/matmul.hpp>

@@ -84,6 +84,9 @@ struct quantized_vectors {
 
   [[nodiscard]] index_t rank() const { return high.rows() + low.rows(); }
   [[nodiscard]] index_t length() const { return high.cols(); }
+  [[nodiscard]] index_t code_bits() const {
+    return length() * (high.rows() * high.layout().bits + low.rows() * low.layout().bits);
+  }
   [[nodiscard]] index_t storage_bytes() const {
     return high.layout().storage_bytes() + low.layout().storage_bytes();
   }
@@ -107,8 +110,7 @@ struct quantized_adapter {
   [[nodiscard]] index_t storage_bytes() const { return left.storage_bytes() + right.storage_bytes(); }
   /// Bits per element of L and R: codes alone, as the paper counts.
   [[nodiscard]] double bits_without_scales() const {
-    const index_t high = split_rank() * left.high.layout().bits;
-    return static_cast<double>(high + left.low.rows()) / static_cast<double>(rank());
+    return static_cast<double>(left.code_bits() + right.code_bits()) / static_cast<double>(num_elements());
   }
   /// Bits per element of L and R, everything that is stored counted.
   [[nodiscard]] double bits_with_scales() const {
