@@ -123,6 +123,7 @@ struct adapter_result {
   quantized_adapter adapter;
   double relative_error = 0;         ///< ||L R - its approximation||_F / ||L R||_F
   double relative_error_rounded = 0; ///< the same before refinement
+  double norm = 0;                   ///< ||L R||_F, without s
   int sweeps_run = 0;                ///< als
   double seconds_total = 0;
   double seconds_svd = 0;
@@ -195,14 +196,10 @@ struct adapter_result {
   return right;
 }
 
-/// Checks the options and a pair of factors before any work.
+/// Checks what can be checked without an adapter.
 ///
-/// @throws qlr::error invalid_argument: an option outside its range, or an empty factor
-/// @throws qlr::error shape_mismatch: L and R do not fit
-/// @throws qlr::error non_finite: NaN or infinity in a factor, or the scale
-template <weight_scalar T>
-void validate(matrix_view<const T> left, matrix_view<const T> right, float scale,
-              const adapter_options& options, const executor& run = {}) {
+/// @throws qlr::error invalid_argument: an option outside its range
+inline void validate(const adapter_options& options) {
   constexpr auto invalid = status_code::invalid_argument;
   require(options.high_bits >= 1 && options.high_bits <= 8, invalid, "high_bits is ", options.high_bits,
           ", allowed are 1 to 8");
@@ -221,10 +218,21 @@ void validate(matrix_view<const T> left, matrix_view<const T> right, float scale
           ", allowed are 0 and above");
   require(options.als_tolerance >= 0, invalid, "als_tolerance is ", options.als_tolerance,
           ", allowed are 0 and above");
+}
+
+/// Checks the options and a pair of factors before any work.
+///
+/// @throws qlr::error invalid_argument: an option outside its range, or an empty factor
+/// @throws qlr::error shape_mismatch: L and R do not fit
+/// @throws qlr::error non_finite: NaN or infinity in a factor, or the scale
+template <weight_scalar T>
+void validate(matrix_view<const T> left, matrix_view<const T> right, float scale,
+              const adapter_options& options, const executor& run = {}) {
+  validate(options);
   require(left.cols() == right.rows(), status_code::shape_mismatch, "L is ", left.rows(), " x ", left.cols(),
           " and R is ", right.rows(), " x ", right.cols());
-  require(!left.is_empty() && !right.is_empty(), invalid, "L is ", left.rows(), " x ", left.cols(),
-          " and R is ", right.rows(), " x ", right.cols(), ", they must not be empty");
+  require(!left.is_empty() && !right.is_empty(), status_code::invalid_argument, "L is ", left.rows(), " x ",
+          left.cols(), " and R is ", right.rows(), " x ", right.cols(), ", they must not be empty");
   require(is_finite(scale), status_code::non_finite, "scale is ", scale, ", it must be finite");
   require_finite(left, "L", run);
   require_finite(right, "R", run);

@@ -41,7 +41,9 @@ public:
     result.seconds_svd = seconds_since(start);
     result.adapter = encode(pairs_.left, pairs_.right, high_);
     result.adapter.scale = scale;
-    result.relative_error = result.relative_error_rounded = error_of(result.adapter);
+    const product_distance distance = distance_of(result.adapter);
+    result.norm = distance.norm;
+    result.relative_error = result.relative_error_rounded = distance.relative_error;
     const auto rounded = clock::now();
     if (options_.refinement == adapter_refinement::sgd) refine_by_descent(result);
     if (options_.refinement == adapter_refinement::als) refine_by_fitting(result);
@@ -68,9 +70,9 @@ private:
     return {encode(left, high), encode(right, high), 1.0F};
   }
 
-  [[nodiscard]] double error_of(const quantized_adapter& adapter) const {
-    return product_error(original_left_, original_right_, left_vectors(adapter),
-                         dequantize_right(adapter, run_), run_);
+  [[nodiscard]] product_distance distance_of(const quantized_adapter& adapter) const {
+    return compare_products(original_left_, original_right_, left_vectors(adapter),
+                            dequantize_right(adapter, run_), run_);
   }
 
   [[nodiscard]] matrix<float> left_vectors(const quantized_adapter& adapter) const {
@@ -83,7 +85,7 @@ private:
 
   /// Replaces the adapter of the result by a better one.
   void offer(quantized_adapter&& candidate, adapter_result& result) const {
-    const double error = error_of(candidate);
+    const double error = distance_of(candidate).relative_error;
     if (!(error < result.relative_error)) return;
     candidate.scale = result.adapter.scale;
     result.adapter = std::move(candidate);
@@ -113,7 +115,8 @@ private:
     double last = std::numeric_limits<double>::infinity();
     while (true) {
       const double error =
-          product_error(fit.left().exact, fit.right().exact, fit.left().rounded, fit.right().rounded, run_);
+          compare_products(fit.left().exact, fit.right().exact, fit.left().rounded, fit.right().rounded, run_)
+              .relative_error;
       if (error < result.relative_error) {
         offer(encode(scaled(fit.left().target, -left_exponent), scaled(fit.right().target, -right_exponent),
                      high),

@@ -85,13 +85,19 @@ inline matrix<float> stack(const matrix<float>& x, const matrix<float>& y) {
   return result;
 }
 
-/// ||X^T Y - X'^T Y'||_F / ||X^T Y||_F of vectors in rows, from Gram matrices; 0 when both are zero.
+/// How far X'^T Y' is from X^T Y, for vectors in rows.
+struct product_distance {
+  double norm;           ///< ||X^T Y||_F
+  double relative_error; ///< ||X^T Y - X'^T Y'||_F / ||X^T Y||_F; 0 when both are zero
+};
+
+/// Measures from Gram matrices; the products are never formed.
 ///
-/// @accuracy absolute error about 1e-8: the squares of what is measured cancel in double
+/// @accuracy absolute error of relative_error about 1e-8: the squares of what is measured cancel in double
 template <std::same_as<float> Scalar>
-double product_error(const matrix<Scalar>& left, const matrix<Scalar>& right,
-                     const matrix<Scalar>& other_left, const matrix<Scalar>& other_right,
-                     const executor& run) {
+product_distance compare_products(const matrix<Scalar>& left, const matrix<Scalar>& right,
+                                  const matrix<Scalar>& other_left, const matrix<Scalar>& other_right,
+                                  const executor& run) {
   const index_t p = left.rows();
   const auto full = [&](const matrix<float>& x) -> Eigen::MatrixXd {
     return gram(x, run).template selfadjointView<Eigen::Lower>();
@@ -102,8 +108,8 @@ double product_error(const matrix<Scalar>& left, const matrix<Scalar>& right,
   const double norm = products.topLeftCorner(p, p).sum();
   const double error =
       norm - 2.0 * products.topRightCorner(p, q).sum() + products.bottomRightCorner(q, q).sum();
-  if (!(norm > 0)) return error > 0 ? 1.0 : 0.0;
-  return std::sqrt(std::max(0.0, error) / norm);
+  if (!(norm > 0)) return {0.0, error > 0 ? 1.0 : 0.0};
+  return {std::sqrt(norm), std::sqrt(std::max(0.0, error) / norm)};
 }
 
 } // namespace qlr::host::detail
