@@ -110,7 +110,8 @@ struct searched_range_rule {
   template <grid_policy Grid>
   [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
     const block_scale start = round_parts(min_max_rule{}.find(block, grid), grid);
-    if (!(start.scale >= smallest_normal_float) || !is_finite(start.scale)) return start;
+    if (!(start.scale >= smallest_normal_float)) return {};
+    if (!is_finite(start.scale)) return start; // refused when it is stored
     const float unit = std::min(1.0F / start.scale, 0x1p126F);
     const block_scale found = search(block, start, unit, static_cast<float>(grid.num_codes() - 1));
     const auto error_of = [&](block_scale scale) {
