@@ -111,4 +111,19 @@ private:
   return out;
 }
 
+/// Packs a quantized adapter: whatever dequantize_left, dequantize_right and scale tell about.
+///
+/// @throws qlr::error non_finite, unsupported: see prepack_factors
+template <class Adapter>
+  requires requires(const Adapter& adapter) {
+    dequantize_left(adapter).view();
+    dequantize_right(adapter).view();
+    adapter.scale;
+  }
+[[nodiscard]] packed_factors prepack_factors(const Adapter& adapter, isa set = default_isa()) {
+  const auto left = dequantize_left(adapter);
+  const auto right = dequantize_right(adapter);
+  return prepack_factors(left.view(), right.view(), adapter.scale, set);
+}
+
 } // namespace qlr

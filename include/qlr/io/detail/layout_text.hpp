@@ -88,7 +88,7 @@ inline dtype dtype_of(scale_type type) {
 ///
 /// @throws qlr::error malformed_file: it has not
 inline const std::string& existing(const safetensors_file& file, const std::string& name) {
-  require(file.contains(name), status_code::malformed_file, "a decomposition needs the tensor ", name,
+  require(file.contains(name), status_code::malformed_file, "the file needs the tensor ", name,
           ", which is missing");
   return name;
 }
@@ -102,7 +102,7 @@ public:
   [[nodiscard]] const std::string& text(const std::string& key) const {
     const auto found = file_.metadata().find(key);
     require(found != file_.metadata().end(), status_code::malformed_file,
-            "a decomposition needs the metadata entry ", key, ", which is missing");
+            "the file needs the metadata entry ", key, ", which is missing");
     return found->second;
   }
 

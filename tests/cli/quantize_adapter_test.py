@@ -1,0 +1,21 @@
+#!/usr/bin/env python3
+# SPDX-FileCopyrightText: 2026 The qlr authors
+# SPDX-License-Identifier: MIT
+"""Tests the example quantize_adapter through its command line.
+
+    quantize_adapter_test.py BINARY [SUITE ...] [--data DIR]
+
+A suite is a module of this folder without its _cases: adapter_reports, adapter_refusals, adapter_golden; without
+any, all run. The last needs the reference data; a run in which everything was skipped for want of it ends with 77.
+"""
+
+import pathlib
+import sys
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import support  # noqa: E402
+
+if __name__ == "__main__":
+    sys.exit(support.main(["adapter_reports", "adapter_refusals", "adapter_golden"]))
