@@ -5,7 +5,7 @@
 
     decompose_matrix_test.py BINARY [SUITE ...] [--data DIR]
 
-A suite is a module of this folder without its _cases: options, reports, refusals, bars; without any, all run.
+A suite is a module of this folder without its _cases: options, reports, refusals, calibrated, bars; without any, all run.
 The bars need the reference data; a run in which everything was skipped for want of it ends with 77.
 """
 
@@ -18,4 +18,4 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import support  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(support.main(["options", "reports", "refusals", "bars"]))
+    sys.exit(support.main(["options", "reports", "refusals", "calibrated", "bars"]))

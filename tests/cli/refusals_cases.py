@@ -30,7 +30,7 @@ class OptionTest(CommandLineTest):
         self.refuse(["--scale", "fp8"], "scale is 'fp8'", "fp32, fp16, bf16", "dq-bnb")
         self.refuse(["--scale", "dq:9,fp32,256"], "scale bits is 9", "2 to 8")
         self.refuse(["--scale", "dq:8,fp32,0"], "scale block is 0")
-        self.refuse(["--metric", "nope"], "metric is 'nope'", "none", "fisher", "diagonal")
+        self.refuse(["--metric", "nope"], "metric is 'nope'", "none", "fisher", "diagonal", "covariance")
         self.refuse(["--svd", "nope"], "svd is 'nope'", "exact, randomized")
         self.refuse(["--device", "gpu"], "device is 'gpu'", "cpu")
         self.refuse(["--tensor", "nope"], "'nope'", "'w'")
@@ -165,12 +165,12 @@ class CalibrationFileTest(CommandLineTest):
             self.check_refused(["w.safetensors", "--calibration", name], name)
 
     def test_parts_of_the_wrong_shape(self):
-        self.refuse({"X": tensor(random_matrix(5, 95))}, "X has 95 columns", "96")
+        self.refuse({"X": tensor(random_matrix(5, 95))}, "X is 5 x 95", "96")
         self.write("x.npy", npy_bytes(random_matrix(5, 24)))
-        self.check_refused(["w.safetensors", "--calibration", "x.npy"], "X has 24 columns", "96")
+        self.check_refused(["w.safetensors", "--calibration", "x.npy"], "X is 5 x 24", "96")
         self.refuse({"covariance": tensor(random_matrix(95, 96))}, "covariance is 95 x 96")
-        self.refuse({"rms": tensor([[1.0] * 24], shape=[24])}, "24 columns")
-        self.refuse({"rms": tensor([[1.0] * 96] * 2)}, "2 x 96", "one row")
+        self.refuse({"rms": tensor([[1.0] * 24], shape=[24])}, "[24]", "[96]")
+        self.refuse({"rms": tensor([[1.0] * 96] * 2)}, "rms", "[2, 96]")
         for method in ("lq-lora", "loftq", "best"):  # whether or not the method uses it
             self.refuse({"fisher": tensor(random_matrix(2, 3))}, "fisher is 2 x 3", "24 x 96",
                         options=("--method", method))
@@ -182,11 +182,33 @@ class CalibrationFileTest(CommandLineTest):
             negative = [list(row) for row in ones]
             negative[2][7] = -1.0
             self.refuse({"fisher": tensor(negative)}, "fisher(2, 7) is -1", options=options)
-            self.refuse({"fisher": tensor([[0.0] * 96] * 24)}, "all zero", options=options)
             negative[2][7] = float("nan")
             self.refuse({"fisher": tensor(negative)}, "fisher(2, 7) is", "nan", options=options)
         self.refuse({"X": tensor(negative)}, "X(2, 7) is", "nan")
         self.refuse({"rms": tensor([[1.0] * 95 + [-2.0]], shape=[96])}, "[95] is -2")
+
+    def test_a_covariance_that_is_none(self):
+        identity = [[float(i == j) for j in range(96)] for i in range(96)]
+        changed = [list(row) for row in identity]
+        changed[3][5] = 0.5
+        self.refuse({"covariance": tensor(changed)}, "not symmetric", "(3, 5)", "0.5")
+        changed[3][5], changed[7][7] = 0.0, -1.0
+        self.refuse({"covariance": tensor(changed)}, "covariance(7, 7) is -1")
+        indefinite = [list(row) for row in identity]
+        indefinite[0][1] = indefinite[1][0] = 1.0
+        indefinite[2][1] = indefinite[1][2] = 1.0  # eigenvalue 1 - sqrt(2)
+        self.refuse({"covariance": tensor(indefinite)}, "eigenvalues", "-0.41", options=("--method", "qera-exact"))
+
+    def test_forms_and_values_that_do_not_exist(self):
+        self.check_refused(["w.safetensors", "--form", "other"], "form is 'other'", "joint", "fixed_q")
+        self.check_refused(["w.safetensors", "--given", "q.safetensors"], "--given", "fixed_q")
+        self.check_refused(["w.safetensors", "--form", "fixed_q", "--given", "q.safetensors"], "q.safetensors")
+        self.check_refused(["w.safetensors", "--polish", "-1"], "polish")
+        self.write("x.npy", npy_bytes(random_matrix(9, 96)))
+        for value in ("0", "9", "32"):
+            self.check_refused(["w.safetensors", "--method", "svdquant", "--calibration", "x.npy",
+                                "--activation-bits", value], "activation_bits is " + value)
+        self.check_refused(["w.safetensors", "--calibration", "x.npy", "--damping", "-1"], "damping is -1")
 
     def test_a_metric_without_its_data(self):
         self.check_refused(["w.safetensors", "--metric", "fisher"], "fisher")

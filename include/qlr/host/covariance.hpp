@@ -90,8 +90,8 @@ template <std::same_as<double> Scalar>
 }
 
 /// vectors(:, columns) diag(scales) [vectors(:, columns)^T] as float, in pieces of rows.
-inline matrix<float> scaled_basis(const Eigen::MatrixXd& vectors, const Eigen::VectorXd& scales,
-                                  root_form form, const executor& run) {
+inline matrix<float> root_of_vectors(const Eigen::MatrixXd& vectors, const Eigen::VectorXd& scales,
+                                     root_form form, const executor& run) {
   const index_t n = vectors.rows();
   const index_t k = scales.size();
   const auto kept = vectors.rightCols(k);
@@ -170,7 +170,7 @@ template <std::same_as<double> Scalar>
     result->rank = kept;
     result->smallest = eigen.values(n - kept);
     result->root =
-        detail::scaled_basis(eigen.vectors, eigen.values.tail(kept).cwiseSqrt(), options.form, run);
+        detail::root_of_vectors(eigen.vectors, eigen.values.tail(kept).cwiseSqrt(), options.form, run);
   }
   result->values = std::move(h);
   return result;
@@ -192,8 +192,8 @@ template <std::same_as<double> Scalar>
   require(largest > 0, status_code::invalid_argument, "covariance has no positive eigenvalue");
   index_t kept = n;
   while (kept > 1 && !(eigen.values(n - kept) > options.cutoff_rel * largest)) --kept;
-  return detail::scaled_basis(eigen.vectors, eigen.values.tail(kept).cwiseSqrt().cwiseInverse(),
-                              root_form::symmetric, run);
+  return detail::root_of_vectors(eigen.vectors, eigen.values.tail(kept).cwiseSqrt().cwiseInverse(),
+                                 root_form::symmetric, run);
 }
 
 } // namespace host
