@@ -3,9 +3,11 @@
 #pragma once
 
 #include <qlr/core/error_metrics.hpp>
+#include <qlr/core/finite.hpp>
 #include <qlr/decompose/decomposer.hpp>
 #include <qlr/decompose/metric.hpp>
 #include <qlr/decompose/options.hpp>
+#include <qlr/decompose/reconstruct.hpp>
 #include <qlr/decompose/result.hpp>
 #include <qlr/host/backend.hpp>
 #include <qlr/host/output_error.hpp>
@@ -13,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <utility>
 #include <vector>
