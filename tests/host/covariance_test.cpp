@@ -183,8 +183,7 @@ TEST_CASE("covariance: negative eigenvalues of rounding size are accepted, large
   const auto covariance = make(rotated(-1e-7));
   CHECK(covariance->rank == 1);
   CHECK(covariance->smallest == Approx(1.0));
-  CHECK(refusal_of(rotated(-1e-6))
-            .says(status_code::invalid_argument, "covariance has the eigenvalues -1e-06"));
+  CHECK(refusal_of(rotated(-3e-7)).says(status_code::invalid_argument, "covariance has the eigenvalues -"));
   CHECK(refusal_of(rotated(-0.5))
             .says(status_code::invalid_argument, "none may be negative and one must be positive"));
   CHECK(
