@@ -4,7 +4,9 @@
 #include <support/catch.hpp>
 
 #include <limits>
+#include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 using namespace qlr;
@@ -136,6 +138,56 @@ TEST_CASE("validation: a metric of the wrong shape or with impossible numbers is
   weights.elements = fisher.view().transposed();
   CHECK(refusal(w.view(), options, weights)
             .says(status_code::unsupported, "metric elements must have contiguous rows"));
+}
+
+TEST_CASE("validation: error feedback and descent need a quantizer with steps", "[decompose]") {
+  const matrix<float> w = normal_matrix(5, 4, 8);
+  metric weights;
+  weights.covariance = std::make_shared<const input_covariance>(
+      input_covariance{matrix<double>(4, 4, 1.0), matrix<float>(4, 1, 1.0F), 1, 4, 4});
+  const std::string_view part =
+      "quantizer counting has no fit_scales, round and assemble, which error feedback "
+      "and coordinate descent need";
+  for (const char* const method : {"gptq", "caldera", "odlri", "gptq-intrinsic", "best"}) {
+    CAPTURE(method);
+    CHECK(refusal(w.view(), options_of(method, 2), weights).says(status_code::unsupported, part));
+  }
+  decompose_options polished = options_of("loftq", 2);
+  polished.steps.polish_rounds = 1;
+  CHECK(refusal(w.view(), polished, weights).says(status_code::unsupported, part));
+  int num_calls = 0; // methods that do neither, or have no covariance to do it with
+  const any_quantizer quantizer = counting_quantizer{.num_calls = &num_calls};
+  CHECK(split(w.view(), quantizer, options_of("eora", 2), weights).iterations_run == 1);
+  CHECK(split(w.view(), quantizer, options_of("gptq", 2)).iterations_run == 1);
+  CHECK(num_calls == 2);
+}
+
+TEST_CASE("validation: a covariance that does not fit, and numbers below zero, are refused", "[decompose]") {
+  const matrix<float> w = normal_matrix(5, 4, 8);
+  metric weights;
+  weights.covariance = std::make_shared<const input_covariance>(
+      input_covariance{matrix<double>(5, 5, 1.0), matrix<float>(5, 1, 1.0F), 1, 5, 5});
+  CHECK(refusal(w.view(), options_of("eora", 2), weights)
+            .says(status_code::shape_mismatch, "covariance is 5 x 5, the weight matrix has 4 columns"));
+  weights.covariance = std::make_shared<const input_covariance>(
+      input_covariance{matrix<double>(4, 4, 1.0), matrix<float>(4, 1, 1.0F), 1, 4, 4});
+  weights.col_weights = {1, 1, 1, 1};
+  CHECK(refusal(w.view(), options_of("eora", 2), weights)
+            .says(status_code::unsupported, "metric has a covariance and weights, allowed is one of them"));
+  weights = {};
+  for (int schedule::*const count : {&schedule::polish_rounds, &schedule::factor_refits}) {
+    decompose_options options = options_of("loftq", 2);
+    options.steps.*count = -1;
+    CHECK(refusal(w.view(), options).says(status_code::invalid_argument, "is below 0"));
+  }
+  decompose_options options = options_of("loftq", 2);
+  options.steps.feedback.descents = -1;
+  CHECK(refusal(w.view(), options).says(status_code::invalid_argument, "is below 0"));
+  for (const double damping : {-0.1, static_cast<double>(nan_value), static_cast<double>(infinity)}) {
+    options = options_of("gptq", 2);
+    options.steps.feedback.damping = damping;
+    CHECK(refusal(w.view(), options).says(status_code::invalid_argument, "allowed are 0 and above"));
+  }
 }
 
 TEST_CASE("validation: values beyond the range of their storage are refused with a way out", "[decompose]") {

@@ -126,7 +126,12 @@ template <std::same_as<float> Scalar>
                                             const feedback_options& options, coupling_use use,
                                             const executor& run) {
   Eigen::MatrixXd h = detail::map_double(covariance.values);
-  if (right.rows() > 0) detail::project_out_rows(h, right, options.factor_noise, run);
+  if (right.rows() > 0) {
+    // R may explain all inputs: what is left then is rounding, of either sign, which must not be fitted.
+    const double rounding = 1e-10 * h.diagonal().mean();
+    detail::project_out_rows(h, right, options.factor_noise, run);
+    h.diagonal().array() += rounding;
+  }
   Eigen::VectorXd diagonal = h.diagonal().cwiseMax(0.0);
   column_coupling result;
   result.order = detail::visiting_order(diagonal, options.order);

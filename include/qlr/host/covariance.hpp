@@ -129,6 +129,45 @@ inline void check_symmetric(const matrix<double>& h) {
   }
 }
 
+/// Checks H (n,n), averages small asymmetry away and adds the damping.
+inline void prepare(matrix<double>& h, const root_options& options) {
+  check_symmetric(h);
+  require(h.rows() > 0, status_code::invalid_argument, "covariance is empty");
+  require(options.cutoff_rel >= 0 && options.cutoff_rel < 1, status_code::invalid_argument, "cutoff_rel is ",
+          options.cutoff_rel, ", allowed are 0 to below 1");
+  require(options.damping >= 0 && is_finite(options.damping), status_code::invalid_argument, "damping is ",
+          options.damping, ", allowed are 0 and above");
+  for (index_t i = 0; i < h.rows(); ++i) {
+    for (index_t j = 0; j < i; ++j) h(i, j) = h(j, i) = 0.5 * (h(i, j) + h(j, i));
+  }
+  const double added = options.damping * map_double(h).diagonal().mean();
+  for (index_t i = 0; i < h.rows(); ++i) h(i, i) += added;
+}
+
+/// Eigenvalues and vectors of H, the last `kept` of them above the cut-off.
+struct kept_eigen {
+  symmetric_eigen eigen;
+  index_t kept = 0;
+
+  [[nodiscard]] auto values() const { return eigen.values.tail(kept); }
+};
+
+/// @throws qlr::error invalid_argument: a negative eigenvalue beyond rounding, or no positive one
+template <std::same_as<double> Scalar>
+[[nodiscard]] kept_eigen eigen_above_cutoff(const matrix<Scalar>& h, const root_options& options) {
+  kept_eigen result{eigendecompose(h), h.rows()};
+  const Eigen::VectorXd& values = result.eigen.values;
+  const index_t n = h.rows();
+  const double largest = values(n - 1);
+  const double rounding = static_cast<double>(n) * 0x1p-23 * largest;
+  require(largest > 0 && values(0) >= -rounding, status_code::invalid_argument,
+          "covariance has the eigenvalues ", values(0), " to ", largest,
+          ", none may be negative and one must be positive");
+  const double cutoff = options.cutoff_rel * largest;
+  while (result.kept > 1 && !(values(n - result.kept) > cutoff)) --result.kept;
+  return result;
+}
+
 } // namespace detail
 
 /// A root of the covariance H (n,n) of a layer's inputs, by eigendecomposition.
@@ -137,62 +176,38 @@ inline void check_symmetric(const matrix<double>& h) {
 /// by no more than the rounding of a covariance in fp32; the rest decides rank, largest and smallest.
 /// @throws qlr::error shape_mismatch: H is not square;  non_finite: an element, with its index
 /// @throws qlr::error invalid_argument: H is empty, all zero, not symmetric or has a negative eigenvalue
-/// beyond rounding, n 2^-23 of the largest
+/// beyond rounding, n 2^-23 of the largest; an option out of range
 /// @memory H in double and the root in float, 12 n^2 bytes; 16 n^2 (LAPACK: 24 n^2) more while it runs
 /// @complexity one eigendecomposition, O(n^3)
 template <std::same_as<double> Scalar>
 [[nodiscard]] std::shared_ptr<const input_covariance> make_input_covariance(matrix<Scalar> h,
                                                                             const root_options& options = {},
                                                                             const executor& run = {}) {
-  detail::check_symmetric(h);
-  require(h.rows() > 0, status_code::invalid_argument, "covariance is empty");
-  require(options.cutoff_rel >= 0 && options.cutoff_rel < 1, status_code::invalid_argument, "cutoff_rel is ",
-          options.cutoff_rel, ", allowed are 0 to below 1");
-  for (index_t i = 0; i < h.rows(); ++i) {
-    for (index_t j = 0; j < i; ++j) h(i, j) = h(j, i) = 0.5 * (h(i, j) + h(j, i));
-  }
-  require(options.damping >= 0 && is_finite(options.damping), status_code::invalid_argument, "damping is ",
-          options.damping, ", allowed are 0 and above");
-  const double added = options.damping * detail::map_double(h).diagonal().mean();
-  for (index_t i = 0; i < h.rows(); ++i) h(i, i) += added;
+  detail::prepare(h, options);
   auto result = std::make_shared<input_covariance>();
   {
-    const detail::symmetric_eigen eigen = detail::eigendecompose(h);
-    const index_t n = h.rows();
-    result->largest = eigen.values(n - 1);
-    const double rounding = static_cast<double>(n) * 0x1p-23 * result->largest;
-    require(result->largest > 0 && eigen.values(0) >= -rounding, status_code::invalid_argument,
-            "covariance has the eigenvalues ", eigen.values(0), " to ", result->largest,
-            ", none may be negative and one must be positive");
-    const double cutoff = options.cutoff_rel * result->largest;
-    index_t kept = n;
-    while (kept > 1 && !(eigen.values(n - kept) > cutoff)) --kept;
-    result->rank = kept;
-    result->smallest = eigen.values(n - kept);
+    const detail::kept_eigen found = detail::eigen_above_cutoff(h, options);
+    result->largest = found.values()(found.kept - 1);
+    result->smallest = found.values()(0);
+    result->rank = found.kept;
     result->root =
-        detail::root_of_vectors(eigen.vectors, eigen.values.tail(kept).cwiseSqrt(), options.form, run);
+        detail::root_of_vectors(found.eigen.vectors, found.values().cwiseSqrt(), options.form, run);
   }
   result->values = std::move(h);
   return result;
 }
 
 /// The pseudo-inverse of the symmetric root, V diag(lambda)^-1/2 V^T (n,n), of the eigenvalues above the
-/// cut-off.
+/// cut-off; the form asked for does not matter.
 ///
 /// The decomposer does not need it (see low_rank_step); whitening of activations does.
 /// @throws qlr::error as make_input_covariance
 template <std::same_as<double> Scalar>
-[[nodiscard]] matrix<float> inverse_root(const matrix<Scalar>& h, const root_options& options = {},
+[[nodiscard]] matrix<float> inverse_root(matrix<Scalar> h, const root_options& options = {},
                                          const executor& run = {}) {
-  detail::check_symmetric(h);
-  require(h.rows() > 0, status_code::invalid_argument, "covariance is empty");
-  const detail::symmetric_eigen eigen = detail::eigendecompose(h);
-  const index_t n = h.rows();
-  const double largest = eigen.values(n - 1);
-  require(largest > 0, status_code::invalid_argument, "covariance has no positive eigenvalue");
-  index_t kept = n;
-  while (kept > 1 && !(eigen.values(n - kept) > options.cutoff_rel * largest)) --kept;
-  return detail::root_of_vectors(eigen.vectors, eigen.values.tail(kept).cwiseSqrt().cwiseInverse(),
+  detail::prepare(h, options);
+  const detail::kept_eigen found = detail::eigen_above_cutoff(h, options);
+  return detail::root_of_vectors(found.eigen.vectors, found.values().cwiseSqrt().cwiseInverse(),
                                  root_form::symmetric, run);
 }
 

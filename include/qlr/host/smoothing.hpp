@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/core/error_metrics.hpp>
+#include <qlr/core/finite.hpp>
 #include <qlr/decompose/decomposer.hpp>
 #include <qlr/decompose/metric.hpp>
 #include <qlr/decompose/options.hpp>
