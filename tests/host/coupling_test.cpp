@@ -17,22 +17,6 @@
 using namespace qlr;
 using namespace qlr::test;
 
-quantized_matrix qlr::test::feed_back(const any_quantizer& quantizer, const matrix<float>& w,
-                                      const input_covariance& h, const matrix<float>& right,
-                                      const feedback_options& options, const executor& run) {
-  const host::column_coupling coupling = host::make_coupling(h, right, options, coupling_use::feedback, run);
-  quantize_hints hints;
-  hints.column_weights = coupling.importance.data();
-  return host::round_with_feedback(quantizer, w, coupling, hints, options.descents, run);
-}
-
-quantized_matrix qlr::test::descend(const any_quantizer& quantizer, const quantized_matrix& q,
-                                    const matrix<float>& w, const input_covariance& h,
-                                    const matrix<float>& right, int passes, const executor& run) {
-  const host::column_coupling coupling = host::make_coupling(h, right, {}, coupling_use::descent, run);
-  return host::round_by_descent(quantizer, q, w, coupling, passes, run);
-}
-
 namespace {
 
 constexpr column_order all_orders[] = {column_order::ascending, column_order::descending,

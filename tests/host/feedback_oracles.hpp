@@ -19,7 +19,7 @@
 
 namespace qlr::test {
 
-// What takes long to compile is compiled once, in coupling_test.cpp.
+// What takes long to compile is compiled once, in coupled_rounding_test.cpp.
 
 /// make_coupling and round_with_feedback.
 [[nodiscard]] quantized_matrix feed_back(const any_quantizer& quantizer, const matrix<float>& w,
