@@ -67,6 +67,8 @@ std::optional<qlr::decomposition> open_given(const arguments& args, qlr::decompo
   if (args.form == "fixed_q") options.form = qlr::decomposition_form::fixed_q;
   if (args.given.empty()) return given;
   given = qlr::io::load(args.given);
+  qlr::require(given->input_scales.empty(), qlr::status_code::unsupported, "--given is '", args.given,
+               "', its Q is of smoothed inputs (svdquant); allowed are decompositions without input scales");
   return given;
 }
 

@@ -82,11 +82,15 @@ struct comparison {
 comparison compare(const qlr::io::decomposition_file& file, qlr::matrix_view<const float> x,
                    qlr::matrix_view<const float> y) {
   comparison result;
+  const std::vector<float>& smoothing = file.input_scales();
   qlr::for_each_decoded_row(file.quantized(), {}, [&](index_t i, const float* row) {
     for (index_t t = 0; t < x.rows(); ++t) {
       double sum = 0;
-      for (index_t j = 0; j < x.cols(); ++j)
-        sum += static_cast<double>(row[j]) * static_cast<double>(x(t, j));
+      for (index_t j = 0; j < x.cols(); ++j) {
+        const double divisor =
+            smoothing.empty() ? 1.0 : static_cast<double>(smoothing[static_cast<std::size_t>(j)]);
+        sum += static_cast<double>(row[j]) * static_cast<double>(x(t, j)) / divisor;
+      }
       for (index_t k = 0; k < file.right().rows(); ++k) {
         double projected = 0; // (R x)_k
         for (index_t j = 0; j < x.cols(); ++j)

@@ -107,6 +107,9 @@ class CalibratedTest(CommandLineTest):
                                       "--given", "q.safetensors")[0]
         self.assertEqual(parts()["Q"], given)
         self.assertEqual((report["form"], report["rank"]), ("fixed_q", 4))
+        self.run_json("w.safetensors", "--rank", 4, "--method", "svdquant", "--calibration", "x.npy",
+                      "--output", "s.safetensors")
+        self.check_refused(["w.safetensors", "--form", "fixed_q", "--given", "s.safetensors"], "smoothed inputs")
         plain = self.run_and_rebuild("--method", "best", "--calibration", "x.npy", "--form", "fixed_q")[0]
         once = self.run_and_rebuild("--method", "qera-exact", "--calibration", "x.npy")[0]
         self.assert_near(plain["relative_output_error"], once["relative_output_error"], 0.01)
