@@ -6,8 +6,8 @@
     methods.py DECOMPOSE_MATRIX WEIGHTS.safetensors TENSOR [--calibration FILE | --seed S] [--rank R]
 
 Every row has the same bytes, at most: Q in normal-float levels of 4, 3 and 2 bits with a scale per 64 weights, and
-a low-rank part of R vectors in fp16, or what its bytes buy otherwise; svdquant alone has 4 bytes per input more. Without --calibration the inputs are Gaussian
-with a random covariance of seed S.
+a low-rank part of R vectors in fp16, or what its bytes buy otherwise; svdquant alone has 4 bytes per input more.
+Without --calibration the inputs are Gaussian with a random covariance of seed S.
 """
 
 import argparse
