@@ -17,6 +17,14 @@
 #define QLR_HOST_DEVICE
 #endif
 
+// Marks the body of a kernel and what only kernels call: device code to a CUDA compiler, an ordinary function
+// to others, which run it on a simulated device.
+#if defined(__CUDACC__)
+#define QLR_DEVICE __device__
+#else
+#define QLR_DEVICE
+#endif
+
 // 1 when exceptions are enabled; without them errors go to the handler of core/status.hpp.
 #if defined(__cpp_exceptions) || defined(__EXCEPTIONS) || defined(_CPPUNWIND)
 #define QLR_HAS_EXCEPTIONS 1

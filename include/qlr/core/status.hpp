@@ -22,7 +22,9 @@ enum class status_code {
   unsupported,      ///< valid, but this format or combination is not handled
   malformed_file,   ///< a file contradicts its own format
   io_failure,       ///< the operating system refused to read or write
-  numerical_failure ///< an iteration broke down (never: a tolerance was not reached)
+  numerical_failure, ///< an iteration broke down (never: a tolerance was not reached)
+  out_of_memory,     ///< a device has too little memory left
+  device_failure     ///< a GPU or its driver reported an error
 };
 
 /// Exception of every failing call: a code and one sentence naming the argument, its value and what is
