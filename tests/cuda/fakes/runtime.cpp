@@ -89,6 +89,15 @@ std::size_t fake_device::num_live_allocations() {
   return allocations().size();
 }
 
+bool fake_device::is_device_memory(const void* pointer, std::size_t bytes) {
+  if (bytes == 0) return true;
+  const auto* byte = static_cast<const unsigned char*>(pointer);
+  auto after = allocations().upper_bound(byte);
+  if (after == allocations().begin()) return false;
+  --after;
+  return byte + bytes <= after->first + after->second;
+}
+
 } // namespace qlr::test
 
 extern "C" {
