@@ -26,7 +26,6 @@ using qlr::test::is_device_matrix;
 using qlr::test::the_fake_device;
 
 using doubles = column_major<double>;
-using floats = column_major<float>;
 
 /// What every routine is given besides its matrix; the workspace is spoilt, as a routine would.
 template <class T>
@@ -118,23 +117,22 @@ void eigendecompose(const doubles& a, int n, bool is_lower, double* values) {
 }
 
 /// Householder vectors below the diagonal, v(j,j) = 1 implied, R above: H_j = I - tau_j v_j v_j^T.
-void householder(const floats& a, int m, int n, float* tau) {
+void householder(const doubles& a, int m, int n, double* tau) {
   for (int j = 0; j < std::min(m, n); ++j) {
     double square = 0;
-    for (int i = j + 1; i < m; ++i) square += static_cast<double>(a(i, j)) * static_cast<double>(a(i, j));
+    for (int i = j + 1; i < m; ++i) square += a(i, j) * a(i, j);
     if (square == 0) {
       tau[j] = 0;
       continue;
     }
-    const double first = static_cast<double>(a(j, j));
+    const double first = a(j, j);
     const double length = std::sqrt(first * first + square);
     const double beta = first >= 0 ? -length : length;
-    tau[j] = static_cast<float>((beta - first) / beta);
-    for (int i = j + 1; i < m; ++i)
-      a(i, j) = static_cast<float>(static_cast<double>(a(i, j)) / (first - beta));
-    a(j, j) = static_cast<float>(beta);
+    tau[j] = (beta - first) / beta;
+    for (int i = j + 1; i < m; ++i) a(i, j) /= first - beta;
+    a(j, j) = beta;
     for (int col = j + 1; col < n; ++col) {
-      float dot = a(j, col);
+      double dot = a(j, col);
       for (int i = j + 1; i < m; ++i) dot += a(i, j) * a(i, col);
       dot *= tau[j];
       a(j, col) -= dot;
@@ -144,13 +142,13 @@ void householder(const floats& a, int m, int n, float* tau) {
 }
 
 /// The first n columns of H_0 H_1 ... H_(k-1).
-void form_basis(const floats& a, int m, int n, int k, const float* tau) {
+void form_basis(const doubles& a, int m, int n, int k, const double* tau) {
   const auto at = [m](int i, int j) { return static_cast<std::size_t>(j * m + i); };
-  std::vector<float> q(static_cast<std::size_t>(m * n), 0.0F);
-  for (int j = 0; j < n; ++j) q[at(j, j)] = 1.0F;
+  std::vector<double> q(static_cast<std::size_t>(m * n), 0.0);
+  for (int j = 0; j < n; ++j) q[at(j, j)] = 1.0;
   for (int j = k - 1; j >= 0; --j) {
     for (int col = 0; col < n; ++col) {
-      float dot = q[at(j, col)];
+      double dot = q[at(j, col)];
       for (int i = j + 1; i < m; ++i) dot += a(i, j) * q[at(i, col)];
       dot *= tau[j];
       q[at(j, col)] -= dot;
@@ -222,15 +220,15 @@ cusolverStatus_t cusolverDnDsyevd(cusolverDnHandle_t handle, cusolverEigMode_t m
   return CUSOLVER_STATUS_SUCCESS;
 }
 
-cusolverStatus_t cusolverDnSgeqrf_bufferSize(cusolverDnHandle_t handle, int m, int n, float* a, int lda,
+cusolverStatus_t cusolverDnDgeqrf_bufferSize(cusolverDnHandle_t handle, int m, int n, double* a, int lda,
                                              int* size) {
   if (handle == nullptr) return CUSOLVER_STATUS_NOT_INITIALIZED;
   if (!is_device_matrix(a, m, n, lda)) return CUSOLVER_STATUS_INVALID_VALUE;
   *size = n + 1;
   return CUSOLVER_STATUS_SUCCESS;
 }
-cusolverStatus_t cusolverDnSgeqrf(cusolverDnHandle_t handle, int m, int n, float* a, int lda, float* tau,
-                                  float* work, int size, int* info) {
+cusolverStatus_t cusolverDnDgeqrf(cusolverDnHandle_t handle, int m, int n, double* a, int lda, double* tau,
+                                  double* work, int size, int* info) {
   if (handle == nullptr) return CUSOLVER_STATUS_NOT_INITIALIZED;
   if (!is_device_matrix(a, m, n, lda) ||
       !is_device_matrix(tau, std::min(m, n), 1, std::max(1, std::min(m, n))) ||
@@ -241,15 +239,15 @@ cusolverStatus_t cusolverDnSgeqrf(cusolverDnHandle_t handle, int m, int n, float
   return CUSOLVER_STATUS_SUCCESS;
 }
 
-cusolverStatus_t cusolverDnSorgqr_bufferSize(cusolverDnHandle_t handle, int m, int n, int k, const float* a,
-                                             int lda, const float*, int* size) {
+cusolverStatus_t cusolverDnDorgqr_bufferSize(cusolverDnHandle_t handle, int m, int n, int k, const double* a,
+                                             int lda, const double*, int* size) {
   if (handle == nullptr) return CUSOLVER_STATUS_NOT_INITIALIZED;
   if (m < n || n < k || !is_device_matrix(a, m, n, lda)) return CUSOLVER_STATUS_INVALID_VALUE;
   *size = n + 2;
   return CUSOLVER_STATUS_SUCCESS;
 }
-cusolverStatus_t cusolverDnSorgqr(cusolverDnHandle_t handle, int m, int n, int k, float* a, int lda,
-                                  const float* tau, float* work, int size, int* info) {
+cusolverStatus_t cusolverDnDorgqr(cusolverDnHandle_t handle, int m, int n, int k, double* a, int lda,
+                                  const double* tau, double* work, int size, int* info) {
   if (handle == nullptr) return CUSOLVER_STATUS_NOT_INITIALIZED;
   if (m < n || n < k || !is_device_matrix(a, m, n, lda) || !is_device_matrix(tau, k, 1, std::max(1, k)) ||
       !has_workspace(work, size, n + 2, info))
