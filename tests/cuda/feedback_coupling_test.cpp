@@ -94,3 +94,71 @@ TEST_CASE("device coupling: as on the host, in every order", "[cuda]") {
     }
   });
 }
+
+TEST_CASE("device coupling: only what is asked for", "[cuda]") {
+  if (!has_device()) return;
+  const matrix<double> h = slow_covariance(correlated_inputs(50, 20, 5));
+  const matrix<float> none(0, 20);
+  check_coupling(h, none, {}, coupling_use::feedback); // no descents: no second matrix
+  check_coupling(h, none, {.descents = 3}, coupling_use::descent);
+  check_coupling(h, normal_matrix(4, 20, 6), {}, coupling_use::descent);
+  CHECK(couple(h, none, {}, coupling_use::feedback).descent.size() == 0);
+  CHECK(couple(h, none, {.descents = 3}, coupling_use::descent).feedback.size() == 0);
+}
+
+TEST_CASE("device coupling: covariances without an inverse", "[cuda]") {
+  if (!has_device()) return;
+  constexpr index_t n = 37;
+  const matrix<float> none(0, n);
+  const matrix<double> few_tokens = slow_covariance(correlated_inputs(9, n, 7));
+  matrix<float> x = correlated_inputs(80, n, 8);
+  for (index_t t = 0; t < x.rows(); ++t) {
+    x(t, 3) = 0;
+    x(t, 5) = x(t, 4); // the same channel twice
+  }
+  const matrix<double> dead_channel = slow_covariance(x);
+  matrix<double> single(n, n, 0.0);
+  single(2, 2) = 5;
+  for (const matrix<double>* h : {&few_tokens, &dead_channel, &single}) {
+    for (const column_order order : all_orders) {
+      check_coupling(*h, none, {.order = order, .descents = 1}, coupling_use::feedback);
+      // Rounding of 1e-16 against 1e-8 of damping.
+      check_coupling(*h, none, {.order = order, .damping = 1e-8, .descents = 1}, coupling_use::feedback, 1e-6);
+    }
+  }
+}
+
+TEST_CASE("device coupling: damping grows until there is a factor", "[cuda]") {
+  if (!has_device()) return;
+  // Eigenvalues 3 and -1: a damping of 1 x 10 is the first that is enough, from 0.01 on in three steps.
+  matrix<double> indefinite(2, 2, 1.0);
+  indefinite(0, 1) = indefinite(1, 0) = 2;
+  const matrix<float> none(0, 2);
+  check_coupling(indefinite, none, {.damping = 0.011}, coupling_use::feedback);
+  check_coupling(indefinite, none, {.damping = 0}, coupling_use::feedback);
+  CHECK(cuda::to_host(couple(indefinite, none, {.damping = 0.011}, coupling_use::feedback).feedback)(0, 1) ==
+        Approx(2.0F / (1.0F + 1.1F)));
+
+  matrix<double> negative(2, 2, 0.0);
+  negative(0, 0) = negative(1, 1) = -1;
+  CHECK_THROWS_AS(couple(negative, none, {}, coupling_use::feedback), qlr::error);
+}
+
+TEST_CASE("device coupling: rows of R that explain all inputs, or one another", "[cuda]") {
+  if (!has_device()) return;
+  constexpr index_t n = 24;
+  const matrix<double> h = slow_covariance(correlated_inputs(90, n, 9));
+  matrix<float> twice(6, n);
+  const matrix<float> basis = normal_matrix(3, n, 10);
+  for (index_t i = 0; i < 6; ++i) {
+    for (index_t j = 0; j < n; ++j) twice(i, j) = basis(i % 3, j) * (i < 3 ? 1.0F : 2.0F);
+  }
+  check_coupling(h, twice, {.descents = 1, .factor_noise = 1e-3}, coupling_use::feedback, 1e-6);
+  check_coupling(h, matrix<float>(2, n, 0.0F), {.descents = 1}, coupling_use::feedback);
+  // Nothing is left of H but rounding, so only what damping and floor make of it is sure.
+  const matrix<float> found =
+      cuda::to_host(couple(h, normal_matrix(n, n, 11), {}, coupling_use::feedback).feedback);
+  for (index_t l = 0; l < n; ++l) {
+    for (index_t j = 0; j < n; ++j) CHECK(std::fabs(found(l, j)) < 20.0F);
+  }
+}
