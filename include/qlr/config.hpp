@@ -49,6 +49,13 @@
 #define QLR_UNROLL
 #endif
 
+// The same for kernels alone, whose arrays stay in registers only where every index is known.
+#if defined(__CUDA_ARCH__)
+#define QLR_DEVICE_UNROLL _Pragma("unroll")
+#else
+#define QLR_DEVICE_UNROLL
+#endif
+
 // Inlined whatever the optimiser thinks of its size; the second form is for lambdas.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QLR_ALWAYS_INLINE __forceinline

@@ -22,8 +22,8 @@ struct integer_fit {
   double energy = 0; ///< sum of c^2
 };
 
-[[nodiscard]] inline integer_fit fit_integers(matrix_view<const float> block, float scale, float zero,
-                                              float top, float unit) {
+[[nodiscard]] QLR_HOST_DEVICE inline integer_fit fit_integers(matrix_view<const float> block, float scale,
+                                                              float zero, float top, float unit) {
   // Partial sums in fixed lanes, as in fit_scale.
   constexpr index_t lanes = 16;
   constexpr index_t chunk = 4 * lanes;
@@ -42,14 +42,19 @@ struct integer_fit {
         const float ratio = value * inverse;
         const float bounded = ratio < low ? low : (ratio > high ? high : ratio);
         const auto integer = static_cast<float>(round_half_even(bounded));
-        cross[lane] += integer * value;
-        energy[lane] += integer * integer;
+        cross[lane] += rounded_product(integer, value);
+        energy[lane] += integer * integer; // exact
       };
       index_t j = 0;
       for (; j + lanes <= count; j += lanes) {
+        QLR_DEVICE_UNROLL
         for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
       }
-      for (index_t lane = 0; j < count; ++j, ++lane) add(j, lane);
+      QLR_DEVICE_UNROLL
+      for (index_t lane = 0; lane < lanes; ++lane) {
+        if (j + lane < count) add(j + lane, lane);
+      }
+      QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) {
         fit.cross += static_cast<double>(cross[lane]);
         fit.energy += static_cast<double>(energy[lane]);
@@ -71,8 +76,8 @@ struct tight_range_rule {
   static constexpr zero_point zeros = zero_point::integer;
   static constexpr float smallest_range = 1e-5F;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     if (block.is_empty() || largest_magnitude(block) == 0.0F) return {};
     const auto [smallest, largest] = smallest_and_largest(block);
     const auto steps = static_cast<float>(grid.num_codes() - 1);
@@ -88,8 +93,8 @@ struct padded_mean_rule {
   static constexpr zero_point zeros = zero_point::none;
   index_t group_size = 0; ///< 0: the block's own size
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     const block_scale mean = mean_magnitude_rule{}.find(block, grid);
     if (group_size <= block.size()) return mean;
     const double share = static_cast<double>(block.size()) / static_cast<double>(group_size);
@@ -107,8 +112,8 @@ struct searched_range_rule {
   static constexpr zero_point zeros = zero_point::integer;
   scale_type type = scale_type::fp16; ///< how the scales will be stored
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     const block_scale start = round_parts(min_max_rule{}.find(block, grid), grid);
     if (!(start.scale >= smallest_normal_float)) return {};
     if (!is_finite(start.scale)) return start; // refused when it is stored
@@ -123,14 +128,16 @@ struct searched_range_rule {
 private:
   /// As they are stored.
   template <grid_policy Grid>
-  [[nodiscard]] block_scale round_parts(block_scale scale, const Grid& grid) const {
+  [[nodiscard]] QLR_HOST_DEVICE block_scale round_parts(block_scale scale, const Grid& grid) const {
     const auto top = static_cast<float>(grid.num_codes() - 1);
     return {round_to(type, scale.scale),
             static_cast<float>(round_half_even(std::clamp(scale.zero, 0.0F, top)))};
   }
 
-  [[nodiscard]] block_scale search(matrix_view<const float> block, block_scale start, float unit,
-                                   float top) const {
+  template <class Block>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale search(const Block& block, block_scale start, float unit,
+                                                   float top) const {
+    using detail::fit_integers; // unqualified below, see scale_rules.hpp
     constexpr float reach = 2;
     const auto [smallest, largest] = smallest_and_largest(block);
     const float last = std::min(top, start.zero + reach);
@@ -141,15 +148,15 @@ private:
       const float above = zero < top ? largest / (top - zero) : 0.0F;
       const float below = zero > 0 ? -smallest / zero : 0.0F;
       const float widest = std::max(above, below);
-      const bool is_coarse = top <= 3;
-      for (const float shrink : is_coarse ? std::span<const float>(coarse_shrink_factors) : shrink_factors) {
+      for (const float shrink : shrink_factors(top <= 3)) {
         float scale = widest * shrink;
         for (int refit = 0; refit <= scale_refits; ++refit) {
           const float stored = round_to(type, scale);
           if (!(stored >= smallest_normal_float) || !is_finite(stored)) break;
-          const detail::integer_fit fit = detail::fit_integers(block, stored, zero, top, unit);
+          const detail::integer_fit fit = fit_integers(block, stored, zero, top, unit);
           const double step = static_cast<double>(stored) * static_cast<double>(unit);
-          const double loss = step * (step * fit.energy - 2.0 * fit.cross); // error less that of zeros
+          const double loss =
+              step * (rounded_product(step, fit.energy) - 2.0 * fit.cross); // error less that of zeros
           if (loss < least) {
             least = loss;
             best = {stored, zero};

@@ -24,7 +24,9 @@ public:
     reciprocal_ = 1.0F / (is_huge ? scale * 0x1p-64F : scale);
   }
 
-  QLR_HOST_DEVICE constexpr float operator()(float value) const { return value * before_ * reciprocal_; }
+  QLR_HOST_DEVICE constexpr float operator()(float value) const {
+    return rounded_product(value * before_, reciprocal_);
+  }
 
 private:
   float before_ = 0;
@@ -41,7 +43,7 @@ template <grid_policy Grid>
 
 /// The value of one level; every backend multiplies with exactly this.
 [[nodiscard]] QLR_HOST_DEVICE constexpr float decode_value(float level, block_scale scale) {
-  return (level - scale.zero) * scale.scale;
+  return rounded_product(level - scale.zero, scale.scale);
 }
 
 /// Weighted squared error of a block at one scale, and the least-squares scale for the codes it gives.
@@ -51,7 +53,7 @@ struct scale_fit {
   double energy = 0; ///< sum of w (level - zero)^2
 
   /// The scale that minimises the error for these codes; 0 when every level is zero.
-  [[nodiscard]] float refitted() const {
+  [[nodiscard]] QLR_HOST_DEVICE float refitted() const {
     const double scale = energy > 0 ? cross / energy : 0.0;
     return std::fabs(scale) <= static_cast<double>(std::numeric_limits<float>::max())
                ? static_cast<float>(scale)
@@ -65,8 +67,8 @@ struct scale_fit {
 /// @param[in] weights  cols weights of the squared errors, or null for ones
 /// @param     unit     errors are multiplied with it first: about 1 / scale, so that squares stay in range
 template <grid_policy Grid>
-[[nodiscard]] scale_fit fit_scale(const Grid& grid, matrix_view<const float> block, const float* weights,
-                                  block_scale scale, float unit) {
+[[nodiscard]] QLR_HOST_DEVICE scale_fit fit_scale(const Grid& grid, matrix_view<const float> block,
+                                                  const float* weights, block_scale scale, float unit) {
   // Partial sums in fixed lanes: the compiler may vectorise them without reordering additions, and 64 float
   // terms lose less than the errors being compared differ by; between chunks the sums are kept in double.
   constexpr index_t lanes = 16;
@@ -85,15 +87,20 @@ template <grid_policy Grid>
         const float difference = (x[j] - decode_value(level, scale)) * unit;
         const float weight = weights != nullptr ? weights[first + j] : 1.0F;
         const float weighted = weight * (level - scale.zero);
-        error[lane] += weight * difference * difference;
-        cross[lane] += weighted * x[j];
-        energy[lane] += weighted * (level - scale.zero);
+        error[lane] += rounded_product(weight * difference, difference);
+        cross[lane] += rounded_product(weighted, x[j]);
+        energy[lane] += rounded_product(weighted, level - scale.zero);
       };
       index_t j = 0;
       for (; j + lanes <= count; j += lanes) {
+        QLR_DEVICE_UNROLL
         for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
       }
-      for (index_t lane = 0; j < count; ++j, ++lane) add(j, lane);
+      QLR_DEVICE_UNROLL
+      for (index_t lane = 0; lane < lanes; ++lane) {
+        if (j + lane < count) add(j + lane, lane);
+      }
+      QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) {
         fit.error += static_cast<double>(error[lane]);
         fit.cross += static_cast<double>(cross[lane]);

@@ -1,0 +1,144 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <qlr/cuda/detail/kernel_thread.hpp>
+#include <qlr/quant/concepts.hpp>
+#include <qlr/quant/scale_fit.hpp>
+
+#include <algorithm>
+
+namespace qlr::cuda::detail {
+
+/// Columns that are rounded between two products with the coupling; their part of it, 64 KB, is in shared
+/// memory.
+inline constexpr int rounded_cols = 128;
+
+/// Scale and zero point of element (row, col): blocks[row * row_stride + col / group_cols].
+struct scale_lookup {
+  const block_scale* blocks = nullptr;
+  index_t row_stride = 0; ///< scales per row; 0: one for the tensor
+  int group_cols = 1;
+
+  [[nodiscard]] QLR_HOST_DEVICE block_scale operator()(index_t row, index_t col) const {
+    return blocks[row * row_stride + static_cast<int>(col) / group_cols];
+  }
+};
+
+/// Rounds `count` columns in visiting order, from the begin-th on, each for what the columns before it left.
+///
+/// Target of column j: w_j + sums_j + sum over l of this block with l < j of (e_l - old e_l) C(l,j).
+/// Eight lanes share a row. Lane p holds the columns p, p + 8, ... of the block in registers; in each step all
+/// lanes round the column that they hold next, the one whose turn it is tells the others by how much its error
+/// changed, and each adds that to its later targets. The way from one column to the next, one rounding, one
+/// shuffle and one multiply-add, is what the kernel's time consists of; the other lanes' work hides behind it.
+template <grid_policy Grid>
+struct round_columns_kernel {
+  static constexpr std::string_view name = "round_columns_kernel";
+  static constexpr int most_threads = 128;
+  static constexpr int least_blocks = 3; // as many as shared memory holds
+  static constexpr int lanes = 8;        // of a row
+  static constexpr int slots = rounded_cols / lanes;
+  static constexpr index_t rows_per_block = most_threads / lanes;
+  static constexpr index_t shared_bytes =
+      rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
+
+  Grid grid;
+  const float* weight;     // (rows, cols), by column
+  const float* sums;       // (rows, rounded_cols), of this block; null: zeros
+  const float* coupling;   // (cols, coupling_stride), visiting order
+  index_t coupling_stride; // a multiple of 4
+  const int* order;        // (cols): the column that is visited j-th
+  scale_lookup scales;
+  float* errors;  // (rows, cols), visiting order: W - Q; written for this block
+  code_t* codes;  // (rows, cols), by column
+  index_t rows;
+  index_t cols;
+  index_t begin;
+  int count;
+  bool has_errors; // false: the old errors of this block are zero, whatever `errors` holds
+
+  /// What a lane knows of its columns.
+  struct columns {
+    float weight[slots];
+    float target[slots];
+    float old_error[slots];
+    block_scale scale[slots];
+    int col[slots];
+  };
+
+  template <kernel_thread Thread>
+  QLR_DEVICE void operator()(Thread& thread) const {
+    const float* const tile = load_coupling(thread); // (rounded_cols, rounded_cols)
+    const int lane = thread.index() % lanes;
+    const index_t own_row = thread.block() * rows_per_block + thread.index() / lanes;
+    const bool is_inside = own_row < rows;
+    const index_t row = is_inside ? own_row : rows - 1; // shuffles need every lane
+    columns own;
+    load(row, lane, own);
+    thread.template wait_copies<0>();
+    thread.sync();
+
+    QLR_UNROLL
+    for (int slot = 0; slot < slots; ++slot) {
+      if (slot * lanes >= count) break;
+      const scale_normaliser normalise(own.scale[slot].scale);
+      code_t code = 0;
+      float error = 0;
+      for (int turn = 0; turn < lanes; ++turn) {
+        if (slot * lanes + turn >= count) break;
+        // A lane's target is final from its turn on, so the last pass leaves every lane's own result.
+        code = encode_value(grid, normalise, own.scale[slot].zero, own.target[slot]);
+        error = own.weight[slot] - decode_value(grid.decode(code), own.scale[slot]);
+        const int source = thread.index() % warp_size - lane + turn;
+        const float change = thread.shuffle(error - own.old_error[slot], source);
+        // (1, rounded_cols): the row of C of the column whose turn it is
+        const float* const factors = tile + (slot * lanes + turn) * rounded_cols + lane;
+        if (lane > turn) own.target[slot] += factors[slot * lanes] * change;
+        QLR_UNROLL
+        for (int later = slot + 1; later < slots; ++later)
+          own.target[later] += factors[later * lanes] * change;
+      }
+      if (is_inside && slot * lanes + lane < count) {
+        errors[row * cols + begin + slot * lanes + lane] = error;
+        codes[row * cols + own.col[slot]] = code;
+      }
+    }
+  }
+
+private:
+  /// Starts to copy C(begin ... begin + count, the same), but for what lies below its diagonal.
+  template <kernel_thread Thread>
+  QLR_DEVICE const float* load_coupling(Thread& thread) const {
+    constexpr int pieces = rounded_cols / 4; // of 16 bytes, in a row
+    auto* const tile = thread.template shared<float>(0);
+    for (int i = thread.index(); i < count * pieces; i += thread.num_threads()) {
+      const int l = i / pieces;
+      const int j = i % pieces * 4;
+      if (j + 3 <= l) continue;
+      const int left = count - j; // zeros behind the block
+      const int bytes = 4 * (left < 0 ? 0 : (left < 4 ? left : 4));
+      const float* const from = coupling + (begin + l) * coupling_stride + begin + (left > 0 ? j : 0);
+      thread.copy_async(tile + l * rounded_cols + j, from, bytes);
+    }
+    thread.commit_copies();
+    return tile;
+  }
+
+  QLR_DEVICE void load(index_t row, int lane, columns& own) const {
+    QLR_UNROLL
+    for (int slot = 0; slot < slots; ++slot) {
+      const int j = slot * lanes + lane;
+      const bool is_inside = j < count;
+      const int col = order[begin + (is_inside ? j : 0)];
+      own.col[slot] = col;
+      own.scale[slot] = scales(row, col);
+      own.weight[slot] = weight[row * cols + col];
+      own.target[slot] = own.weight[slot];
+      if (sums != nullptr) own.target[slot] += is_inside ? sums[row * rounded_cols + j] : 0.0F;
+      own.old_error[slot] = has_errors && is_inside ? errors[row * cols + begin + j] : 0.0F;
+    }
+  }
+};
+
+} // namespace qlr::cuda::detail
