@@ -119,7 +119,7 @@ struct judge_basis_kernel {
   static constexpr int most_threads = 256;
   static constexpr int least_blocks = 1;
 
-  device_view<const double> lower;   // T (q,q), element (i,j) at (j,i): column-major; i < j is not read
+  device_view<const double> lower;   // T (q,q), what is above its diagonal is not read
   device_view<const double> inverse; // T^-1 (q,q)
   report* reported;                  // infos of both passes are there
 
@@ -132,7 +132,7 @@ struct judge_basis_kernel {
       const index_t i = e / q;
       const index_t j = e % q;
       if (j > i) continue;
-      squares += lower(j, i) * lower(j, i);
+      squares += lower(i, j) * lower(i, j);
       inverse_squares += inverse(i, j) * inverse(i, j);
     }
     squares = sum_of_block(thread, squares);

@@ -25,7 +25,7 @@ namespace qlr::cuda::detail {
 
 /// Lengths of the rows of x, in double.
 template <class Launcher>
-[[nodiscard]] device_buffer<double> row_lengths_async(context& on, device_view<const double> x) {
+[[nodiscard]] device_buffer<double> row_lengths_async(const context& on, device_view<const double> x) {
   device_buffer<double> lengths(x.rows(), on.stream());
   Launcher::launch(row_lengths_kernel<double>{x, lengths.data()}, {(x.rows() + 3) / 4, 128, 0}, on.stream());
   return lengths;
@@ -40,17 +40,17 @@ template <class Launcher>
 /// @sync waits for the stream
 /// @see Yamamoto et al., Roundoff error analysis of the CholeskyQR2 algorithm, ETNA 44 (2015)
 template <class Launcher>
-[[nodiscard]] std::pair<bool, double> try_basis(context& on, device_matrix<double>& rows,
+[[nodiscard]] std::pair<bool, double> try_basis(const context& on, device_matrix<double>& rows,
                                                 device_view<float> out) {
   const index_t q = rows.rows();
   const index_t n = out.cols();
   report* const reported = on.device_report();
   const device_view<double> x = first_columns(rows, n);
   device_matrix<double> first = gram_async(on, x);
-  factor_async(on, first, &reported->infos[0]);
+  on.factor_async(q, first.data(), &reported->infos[0]);
   solve_triangle_async(on, first, rows.view()); // the identity becomes T^-1
   device_matrix<double> second = gram_async(on, x);
-  factor_async(on, second, &reported->infos[1]);
+  on.factor_async(q, second.data(), &reported->infos[1]);
   solve_triangle_async(on, second, x);
   const device_view<const double> inverse{rows.data() + n, q, q, rows.cols()};
   Launcher::launch(judge_basis_kernel{first.view(), inverse, reported}, {1, 256, sum_bytes}, on.stream());
@@ -64,7 +64,7 @@ template <class Launcher>
 /// Row k is the direction of what row k adds to the rows before it.
 /// @param rows  overwritten
 template <class Launcher>
-void reflected_basis_async(context& on, device_matrix<double>& rows, device_view<float> out) {
+void reflected_basis_async(const context& on, device_matrix<double>& rows, device_view<float> out) {
   device_buffer<double> diagonal(rows.rows(), on.stream());
   reflect_async(on, rows, diagonal);
   map_elements_async<Launcher>(narrow_body{rows.view(), out, diagonal.data(), nullptr}, out.rows(),
@@ -73,7 +73,7 @@ void reflected_basis_async(context& on, device_matrix<double>& rows, device_view
 
 /// backend_policy's orthonormalize_rows.
 template <class Launcher>
-float orthonormalize_rows(context& on, device_view<float> x) {
+float orthonormalize_rows(const context& on, device_view<float> x) {
   if (x.is_empty()) return 0.0F;
   device_matrix<double> rows(x.rows(), x.cols() + x.rows(), on.stream());
   map_elements_async<Launcher>(widen_body{x, rows.view()}, rows.rows(), rows.cols(), on.stream());
@@ -94,8 +94,8 @@ float orthonormalize_rows(context& on, device_view<float> x) {
 /// @memory 8 q (2 n + 3 q) bytes while it runs
 /// @sync   waits for the stream
 template <class Launcher>
-[[nodiscard]] singular_triplets<device_matrix<float>> svd_of_rows(context& on, device_view<const float> x,
-                                                                  index_t count) {
+[[nodiscard]] singular_triplets<device_matrix<float>> svd_of_rows(const context& on,
+                                                                  device_view<const float> x, index_t count) {
   const index_t q = x.rows();
   const index_t n = x.cols();
   cudaStream_t const stream = on.stream();
@@ -109,7 +109,7 @@ template <class Launcher>
     map_elements_async<Launcher>(widen_body{x, wide.view()}, q, n, stream);
     device_matrix<double> vectors = gram_async(on, wide.view());
     device_buffer<double> squares(q, stream);
-    eigendecompose(on, vectors, squares.data());
+    on.eigendecompose(q, vectors.data(), squares.data());
     // Ascending rows: the leading ones, first to last, are the last ones, bottom up.
     const device_view<const double> leading{vectors.data() + (q - 1) * q, count, q, -q};
     map_elements_async<Launcher>(narrow_body{leading, result.left.view(), nullptr, nullptr}, count, q,
@@ -136,7 +136,7 @@ template <class Launcher>
 
 /// The `count` leading triplets of x (m,n) of any shape.
 template <class Launcher>
-[[nodiscard]] singular_triplets<device_matrix<float>> svd(context& on, device_view<const float> x,
+[[nodiscard]] singular_triplets<device_matrix<float>> svd(const context& on, device_view<const float> x,
                                                           index_t count) {
   if (x.rows() <= x.cols()) return svd_of_rows<Launcher>(on, x, count);
   singular_triplets<device_matrix<float>> result = svd_of_rows<Launcher>(on, x.transposed(), count);
@@ -148,7 +148,7 @@ template <class Launcher>
 ///
 /// @sync waits for the stream
 template <class Launcher>
-void solve_gram(context& on, device_view<const float> basis, device_view<float> rhs) {
+void solve_gram(const context& on, device_view<const float> basis, device_view<float> rhs) {
   const index_t r = basis.rows();
   if (r == 0 || rhs.is_empty()) return;
   cudaStream_t const stream = on.stream();
@@ -157,7 +157,7 @@ void solve_gram(context& on, device_view<const float> basis, device_view<float> 
   map_elements_async<Launcher>(widen_body{basis, wide_basis}, r, basis.cols(), stream);
   device_matrix<double> vectors = gram_async(on, wide_basis); // rows v_k after the next line
   device_buffer<double> values(r, stream);
-  eigendecompose(on, vectors, values.data());
+  on.eigendecompose(r, vectors.data(), values.data());
   device_matrix<double> divided(r, r, stream); // rows v_k / lambda_k
   map_elements_async<Launcher>(divide_eigenvalues_body{vectors.view(), divided.view(), values.data()}, r, r,
                                stream);
