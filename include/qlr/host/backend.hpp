@@ -34,6 +34,7 @@ namespace qlr::host {
 template <std::same_as<float> Scalar>
 class basic_eigen_backend {
 public:
+  using memory_space = host_space;
   using matrix_type = matrix<float>;
   using quantized_type = quantized_matrix;
   using coupling_type = column_coupling;
@@ -164,6 +165,7 @@ public:
     return covariance.root;
   }
   [[nodiscard]] static matrix<float> from_host(matrix<float> x) { return x; }
+  [[nodiscard]] static quantized_matrix from_host(const quantized_matrix& q) { return q; }
 
   template <weight_scalar T>
   void subtract_quantized(matrix_view<const T> weight, const quantized_matrix& q, matrix<float>& out) const {
@@ -276,7 +278,9 @@ public:
     round_factor(factor, storage, run_);
   }
 
-  static matrix<float> to_host(matrix<float>&& x) { return std::move(x); }
+  [[nodiscard]] static matrix<float> to_host(matrix<float>&& x) { return std::move(x); }
+  [[nodiscard]] static const quantized_matrix& to_host(const quantized_matrix& q) { return q; }
+  [[nodiscard]] static quantized_matrix to_host(quantized_matrix&& q) { return std::move(q); }
 
 private:
   template <weight_scalar T>
