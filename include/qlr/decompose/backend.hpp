@@ -16,7 +16,8 @@ namespace qlr {
 
 /// backend_policy plus the steps of the decomposer; X (m,n) is the one work matrix, L is kept as left (r,m).
 ///
-/// W is a view of the backend's memory_space.
+/// W is a view of the backend's memory_space. A backend may keep what it made of a metric, which must outlive
+/// it; a copy of a backend starts without.
 /// - subtract_product(W, left, right, X): X = W - L R
 /// - subtract_from(left, right, X): X = X - L R
 /// - subtract_quantized(W, Q, X): X = W - Q
@@ -29,6 +30,7 @@ namespace qlr {
 /// - root_of(covariance): B (n,k) in the backend's memory
 /// - from_host(x): a small host matrix, or a quantized one, in the backend's memory; to_host(x): the reverse,
 ///   a reference where nothing needs to be copied
+/// - largest_of_columns(W): the largest magnitude of each column (n), on the host
 /// - weight_energies(W, metric): squared norms of W
 /// - residual_energies(X, Q, metric): squared norms of X - Q
 /// - quantize(quantizer, X, hints): codes and scales of X
@@ -60,6 +62,7 @@ concept decompose_backend_policy = backend_policy<Backend> &&
   { backend.from_host(given) } -> std::same_as<typename Backend::quantized_type>;
   { backend.to_host(std::move(x)) } -> std::same_as<matrix<float>>;
   { backend.to_host(q) } -> std::convertible_to<const quantized_matrix&>;
+  { backend.largest_of_columns(weight) } -> std::same_as<std::vector<float>>;
   { backend.weight_energies(weight, weights) } -> std::same_as<energies>;
   { backend.residual_energies(factor, q, weights) } -> std::same_as<energies>;
   { backend.quantize(quantizer, factor, hints) } -> std::same_as<typename Backend::quantized_type>;

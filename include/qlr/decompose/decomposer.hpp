@@ -4,6 +4,7 @@
 
 #include <qlr/decompose/backend.hpp>
 #include <qlr/decompose/detail/stopwatch.hpp>
+#include <qlr/decompose/iterate_parts.hpp>
 #include <qlr/decompose/low_rank_step.hpp>
 #include <qlr/decompose/options.hpp>
 #include <qlr/decompose/rank_split.hpp>
@@ -34,12 +35,6 @@ public:
   /// A relative error of Q, L transposed (r,m) and R (r,n) in the backend's memory.
   using judge_function = std::function<double(const quantized_type&, const matrix_type&, const matrix_type&)>;
 
-  /// The parts of an iterate in the backend's memory; left (r,m).
-  struct iterate_parts {
-    quantized_type quantized;
-    factor_pair<matrix_type> factors;
-  };
-
   /// All arguments must outlive the decomposer.
   decomposer(const Backend& backend, matrix_view<const T, typename Backend::memory_space> weight,
              const Quantizer& quantizer, const metric& weights, const decompose_options& options)
@@ -50,20 +45,8 @@ public:
   /// Judges iterates instead of options.judge, without a copy to the host.
   void judge_by(judge_function judge) { judge_ = std::move(judge); }
 
-  /// Runs the schedule; the best iterate comes to the host.
-  [[nodiscard]] decompose_result run() {
-    decompose_result result = search();
-    iterate_parts parts = take_best();
-    result.best.quantized = backend_.to_host(std::move(parts.quantized));
-    result.best.factors = options_.factors;
-    const matrix<float> left = backend_.to_host(std::move(parts.factors.left)); // (r,m)
-    result.best.left = to_row_major(left.view().transposed());                  // (m,r)
-    result.best.right = backend_.to_host(std::move(parts.factors.right));
-    return result;
-  }
-
-  /// Runs the schedule; `best` of the result is empty, see take_best().
-  [[nodiscard]] decompose_result search() {
+  /// Runs the schedule; once.
+  [[nodiscard]] search_result<Backend> run() {
     {
       const detail::stopwatch total(result_.seconds_total);
       norms_ = backend_.weight_energies(weight_, metric_);
@@ -77,13 +60,9 @@ public:
     result_.best_iteration = best_.iteration;
     result_.relative_error = best_.relative_error;
     result_.weighted_error = best_.weighted_error;
-    return std::move(result_);
-  }
-
-  /// The iterate with the lowest error; once, after search().
-  [[nodiscard]] iterate_parts take_best() {
     quantized_.reset(); // it may be the best one
-    return {std::move(*best_quantized_), {std::move(best_left_), std::move(best_right_)}};
+    return {std::move(result_),
+            {std::move(*best_quantized_), {std::move(best_left_), std::move(best_right_)}}};
   }
 
 private:

@@ -197,6 +197,18 @@ public:
   }
 
   template <weight_scalar T>
+  [[nodiscard]] static std::vector<float> largest_of_columns(matrix_view<const T> weight) {
+    std::vector<float> result(static_cast<std::size_t>(weight.cols()), 0.0F);
+    for (index_t i = 0; i < weight.rows(); ++i) {
+      for (index_t j = 0; j < weight.cols(); ++j) {
+        float& largest = result[static_cast<std::size_t>(j)];
+        largest = std::max(largest, std::fabs(static_cast<float>(weight(i, j))));
+      }
+    }
+    return result;
+  }
+
+  template <weight_scalar T>
   [[nodiscard]] energies weight_energies(matrix_view<const T> weight, const metric& weights) const {
     if (weights.has_covariance()) {
       return covariance_energies(weight.rows(), weight.cols(), *weights.covariance,
