@@ -28,10 +28,11 @@ struct scale_lookup {
 /// Rounds `count` columns in visiting order, from the begin-th on, each for what the columns before it left.
 ///
 /// Target of column j: w_j + sums_j + sum over l of this block with l < j of (e_l - old e_l) C(l,j).
-/// Eight lanes share a row. Lane p holds the columns p, p + 8, ... of the block in registers; in each step all
-/// lanes round the column that they hold next, the one whose turn it is tells the others by how much its error
-/// changed, and each adds that to its later targets. The way from one column to the next, one rounding, one
-/// shuffle and one multiply-add, is what the kernel's time consists of; the other lanes' work hides behind it.
+/// Eight lanes share a row. Lane p holds the columns p, p + 8, ... of the block in registers; in each step
+/// all lanes round the column that they hold next, the one whose turn it is tells the others by how much its
+/// error changed, and each adds that to its later targets. The way from one column to the next, one rounding,
+/// one shuffle and one multiply-add, is what the kernel's time consists of; the other lanes' work hides
+/// behind it.
 template <grid_policy Grid>
 struct round_columns_kernel {
   static constexpr std::string_view name = "round_columns_kernel";
@@ -40,8 +41,7 @@ struct round_columns_kernel {
   static constexpr int lanes = 8;        // of a row
   static constexpr int slots = rounded_cols / lanes;
   static constexpr index_t rows_per_block = most_threads / lanes;
-  static constexpr index_t shared_bytes =
-      rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
+  static constexpr index_t shared_bytes = rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
 
   Grid grid;
   const float* weight;     // (rows, cols), by column
@@ -50,8 +50,8 @@ struct round_columns_kernel {
   index_t coupling_stride; // a multiple of 4
   const int* order;        // (cols): the column that is visited j-th
   scale_lookup scales;
-  float* errors;  // (rows, cols), visiting order: W - Q; written for this block
-  code_t* codes;  // (rows, cols), by column
+  float* errors; // (rows, cols), visiting order: W - Q; written for this block
+  code_t* codes; // (rows, cols), by column
   index_t rows;
   index_t cols;
   index_t begin;
