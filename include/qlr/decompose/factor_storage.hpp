@@ -69,6 +69,12 @@ enum class factor_storage {
 }
 
 namespace detail {
+/// Refuses an entry of a factor that fp16 cannot hold.
+[[noreturn]] inline void fail_beyond_fp16(float value) {
+  fail(status_code::unsupported, "a low-rank factor has the entry ", value,
+       ", beyond the range of fp16; store the factors in 32 bits");
+}
+
 /// bf16 scales have the range of float, so that quantizing decoded values again returns the same codes and
 /// scales.
 inline any_quantizer factor_quantizer(factor_storage storage) {
@@ -97,10 +103,7 @@ inline void round_factor(matrix<float>& vectors, factor_storage storage, const e
   for (index_t i = 0; i < vectors.size(); ++i) {
     float& value = vectors.data()[i];
     const float stored = to_float(to_float16(value));
-    if (!is_finite(stored)) {
-      fail(status_code::unsupported, "a low-rank factor has the entry ", value,
-           ", beyond the range of fp16; store the factors in 32 bits");
-    }
+    if (!is_finite(stored)) detail::fail_beyond_fp16(value);
     value = stored;
   }
 }

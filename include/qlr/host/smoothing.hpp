@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <limits>
 #include <memory>
 #include <utility>
@@ -65,9 +66,10 @@ namespace detail {
 
 /// Judges iterates with inputs that are quantized too: || X W^T - q(X') Q^T - X' R^T L^T || / || X W^T || for
 /// X' = X diag(1 / lambda), on at most 1024 tokens at equal distances.
+template <std::same_as<float> Scalar>
 class quantized_input_judge {
 public:
-  quantized_input_judge(const matrix<float>& smoothed_weight, const smoothing_options& options,
+  quantized_input_judge(const matrix<Scalar>& smoothed_weight, const smoothing_options& options,
                         const std::vector<float>& scales, const executor& run)
       : run_(run) {
     constexpr index_t most_tokens = 1024;
@@ -84,13 +86,13 @@ public:
                         .scales = scale_format{scale_coding::plain, scale_type::fp32}});
     rounded_ = dequantize(rounding.quantize(std::as_const(inputs_).view(), {}, run), run);
     outputs_ = matrix<float>(inputs_.rows(), smoothed_weight.rows());
-    basic_eigen_backend<float>(run).gemm(transpose::yes, 1.0F, inputs_, smoothed_weight, 0.0F, outputs_);
-    norm_ = basic_eigen_backend<float>::dot(outputs_, outputs_);
+    basic_eigen_backend<Scalar>(run).gemm(transpose::yes, 1.0F, inputs_, smoothed_weight, 0.0F, outputs_);
+    norm_ = basic_eigen_backend<Scalar>::dot(outputs_, outputs_);
   }
 
   [[nodiscard]] double operator()(const quantized_matrix& q, const matrix<float>& left,
                                   const matrix<float>& right) const {
-    const basic_eigen_backend<float> backend(run_);
+    const basic_eigen_backend<Scalar> backend(run_);
     matrix<float> error(outputs_);
     const matrix<float> dense = dequantize(q, run_);
     backend.gemm(transpose::yes, -1.0F, rounded_, dense, 1.0F, error); // (t,n) (n,m)
@@ -99,7 +101,7 @@ public:
       backend.gemm(transpose::yes, 1.0F, inputs_, right, 0.0F, inner); // (t,n) (n,r)
       backend.gemm(transpose::no, -1.0F, inner, left, 1.0F, error);    // (t,r) (r,m)
     }
-    return norm_ > 0 ? std::sqrt(basic_eigen_backend<float>::dot(error, error) / norm_) : 0.0;
+    return norm_ > 0 ? std::sqrt(backend.dot(error, error) / norm_) : 0.0;
   }
 
 private:
@@ -154,7 +156,7 @@ public:
     metric weights;
     weights.covariance = smoothed_covariance(*metric_.covariance, scales);
     if (options.smoothing.activation_bits < 16) {
-      auto judge = std::make_shared<quantized_input_judge>(smoothed, options.smoothing, scales, run_);
+      auto judge = std::make_shared<quantized_input_judge<float>>(smoothed, options.smoothing, scales, run_);
       options.judge = [judge](const quantized_matrix& q, const matrix<float>& left,
                               const matrix<float>& right) { return (*judge)(q, left, right); };
     }

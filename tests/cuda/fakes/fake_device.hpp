@@ -21,7 +21,9 @@ struct fake_device {
   /// Whether all these bytes lie in one allocation; a null pointer to nothing does.
   [[nodiscard]] static bool is_device_memory(const void* pointer, std::size_t bytes);
 
-  int live_handles = 0; ///< of cuBLAS and cuSOLVER that have not been destroyed
+  int live_handles = 0; ///< of cuBLAS and cuSOLVER, streams and pinned buffers that have not been destroyed
+  int num_waits = 0;    ///< calls that waited for a stream
+  std::uint64_t kept_bytes = 0; ///< release threshold of the default memory pool
 };
 
 /// Whether a column-major (rows, cols) matrix with this leading dimension is one that a CUDA library accepts:
