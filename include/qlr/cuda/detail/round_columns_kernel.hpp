@@ -81,12 +81,14 @@ struct round_columns_kernel {
 
     QLR_UNROLL
     for (int slot = 0; slot < slots; ++slot) {
-      if (slot * lanes >= count) break;
+      const int left = count - slot * lanes;
+      if (left <= 0) break;
       const scale_normaliser normalise(own.scale[slot].scale);
       code_t code = 0;
       float error = 0;
-      for (int turn = 0; turn < lanes; ++turn) {
-        if (slot * lanes + turn >= count) break;
+      const int turns = left < lanes ? left : lanes;
+      QLR_DEVICE_LOOP
+      for (int turn = 0; turn < turns; ++turn) {
         // A lane's target is final from its turn on, so the last pass leaves every lane's own result.
         code = encode_value(grid, normalise, own.scale[slot].zero, own.target[slot]);
         error = own.weight[slot] - decode_value(grid.decode(code), own.scale[slot]);
@@ -99,7 +101,7 @@ struct round_columns_kernel {
         for (int later = slot + 1; later < slots; ++later)
           own.target[later] += factors[later * lanes] * change;
       }
-      if (is_inside && slot * lanes + lane < count) {
+      if (is_inside && lane < turns) {
         errors[row * cols + begin + slot * lanes + lane] = error;
         codes[row * cols + own.col[slot]] = code;
       }
