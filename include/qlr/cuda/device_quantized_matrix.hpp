@@ -67,11 +67,12 @@ inline constexpr std::uint64_t no_failure = ~std::uint64_t{0};
 
 } // namespace detail
 
-/// Scales of all blocks in device memory, as they are stored.
+/// Scales and zero points of all blocks in device memory, as they are stored.
 struct device_scales {
   device_buffer<block_scale> blocks;    ///< num_scales() of them, row by row: what encoding and decoding use
   device_buffer<std::uint8_t> codes;    ///< see scales_view
   device_buffer<std::uint8_t> supers;   ///< see scales_view
+  device_buffer<std::uint8_t> zeros;    ///< see quantized_matrix_view
   device_buffer<float> base;            ///< one number
   device_buffer<std::uint64_t> failure; ///< one word: the first scale beyond its format's range
 };

@@ -84,9 +84,8 @@ concept stepwise_quantizer_policy = quantizer_policy<Quantizer> &&
 namespace detail {
 
 /// One number for the tensor that brings the largest block scale to the top of E4M3 (NVFP4).
-template <grid_policy Grid>
-[[nodiscard]] QLR_HOST_DEVICE float tensor_unit(float largest_magnitude, const Grid& grid) {
-  const float unit = largest_magnitude / (448.0F * grid.absmax_level());
+[[nodiscard]] QLR_HOST_DEVICE inline float tensor_unit(float largest_magnitude, float absmax_level) {
+  const float unit = largest_magnitude / (448.0F * absmax_level);
   return unit >= smallest_normal_float ? unit : 1.0F;
 }
 
@@ -177,8 +176,9 @@ public:
              code_t* QLR_RESTRICT codes, float* QLR_RESTRICT values) const {
     const Grid grid = grid_; // a local copy cannot alias the results
     for (index_t i = 0; i < count; ++i) {
-      codes[i] = encode_value(grid, scale_normaliser(blocks[i].scale), blocks[i].zero, x[i]);
-      values[i] = decode_value(grid.decode(codes[i]), blocks[i]);
+      const rounded_value rounded = round_value(grid, blocks[i], x[i]);
+      codes[i] = rounded.code;
+      values[i] = rounded.value;
     }
   }
 
@@ -219,7 +219,7 @@ private:
   /// The tensor's scale; 1 where the format has none.
   [[nodiscard]] float tensor_unit(matrix_view<const float> weight) const {
     if (options_.scales.coding != scale_coding::tensor_scaled) return 1.0F;
-    return detail::tensor_unit(largest_magnitude(weight), grid_);
+    return detail::tensor_unit(largest_magnitude(weight), grid_.absmax_level());
   }
 
   [[nodiscard]] std::vector<block_scale> find_scales(matrix_view<const float> weight,

@@ -22,14 +22,38 @@ struct integer_fit {
   double energy = 0; ///< sum of c^2
 };
 
+/// One element's part in the sums of integer_fit, as floats.
+class integer_rounder {
+public:
+  struct terms {
+    float cross;
+    float energy;
+  };
+
+  QLR_HOST_DEVICE integer_rounder(float scale, float zero, float top, float unit)
+      : unit_(unit), inverse_(1.0F / (scale * unit)), low_(-zero), high_(top - zero) {}
+
+  QLR_HOST_DEVICE terms operator()(float x) const {
+    const float value = x * unit_;
+    const float ratio = value * inverse_;
+    const float bounded = ratio < low_ ? low_ : (ratio > high_ ? high_ : ratio);
+    const auto integer = static_cast<float>(round_half_even(bounded));
+    return {rounded_product(integer, value), integer * integer}; // the square is exact
+  }
+
+private:
+  float unit_;
+  float inverse_;
+  float low_;
+  float high_;
+};
+
 [[nodiscard]] QLR_HOST_DEVICE inline integer_fit fit_integers(matrix_view<const float> block, float scale,
                                                               float zero, float top, float unit) {
   // Partial sums in fixed lanes, as in fit_scale.
   constexpr index_t lanes = 16;
   constexpr index_t chunk = 4 * lanes;
-  const float inverse = 1.0F / (scale * unit);
-  const float low = -zero;
-  const float high = top - zero;
+  const integer_rounder round(scale, zero, top, unit);
   integer_fit fit;
   for (index_t i = 0; i < block.rows(); ++i) {
     for (index_t first = 0; first < block.cols(); first += chunk) {
@@ -38,12 +62,9 @@ struct integer_fit {
       float cross[lanes] = {};
       float energy[lanes] = {};
       const auto add = [&](index_t j, index_t lane) {
-        const float value = x[j] * unit;
-        const float ratio = value * inverse;
-        const float bounded = ratio < low ? low : (ratio > high ? high : ratio);
-        const auto integer = static_cast<float>(round_half_even(bounded));
-        cross[lane] += rounded_product(integer, value);
-        energy[lane] += integer * integer; // exact
+        const integer_rounder::terms terms = round(x[j]);
+        cross[lane] += terms.cross;
+        energy[lane] += terms.energy;
       };
       index_t j = 0;
       for (; j + lanes <= count; j += lanes) {

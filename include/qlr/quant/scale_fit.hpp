@@ -46,6 +46,20 @@ template <grid_policy Grid>
   return rounded_product(level - scale.zero, scale.scale);
 }
 
+/// A value on the grid of one block.
+struct rounded_value {
+  code_t code = 0;
+  float value = 0; ///< what the code decodes to
+};
+
+/// Nearest code of x in a block with this scale, and what it decodes to.
+template <grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE constexpr rounded_value round_value(const Grid& grid, block_scale scale,
+                                                                  float x) {
+  const code_t code = encode_value(grid, scale_normaliser(scale.scale), scale.zero, x);
+  return {code, decode_value(grid.decode(code), scale)};
+}
+
 /// Weighted squared error of a block at one scale, and the least-squares scale for the codes it gives.
 struct scale_fit {
   double error = 0;  ///< sum of w ((x - scale (level - zero)) unit)^2
@@ -60,6 +74,26 @@ struct scale_fit {
                : 0.0F;
   }
 };
+
+/// One element's part in the sums of scale_fit.
+struct scale_fit_terms {
+  float error;
+  float cross;
+  float energy;
+};
+
+/// Parts of element x with its weight; the normaliser is that of the scale, the unit as in fit_scale().
+template <grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE constexpr scale_fit_terms terms_of(const Grid& grid,
+                                                                 const scale_normaliser& normalise,
+                                                                 block_scale scale, float unit, float weight,
+                                                                 float x) {
+  const float level = grid.decode(encode_value(grid, normalise, scale.zero, x));
+  const float difference = (x - decode_value(level, scale)) * unit;
+  const float weighted = weight * (level - scale.zero);
+  return {rounded_product(weight * difference, difference), rounded_product(weighted, x),
+          rounded_product(weighted, level - scale.zero)};
+}
 
 /// Encodes a block at one scale without storing the codes and measures the fit.
 ///
@@ -83,13 +117,11 @@ template <grid_policy Grid>
       float cross[lanes] = {};
       float energy[lanes] = {};
       const auto add = [&](index_t j, index_t lane) {
-        const float level = grid.decode(encode_value(grid, normalise, scale.zero, x[j]));
-        const float difference = (x[j] - decode_value(level, scale)) * unit;
         const float weight = weights != nullptr ? weights[first + j] : 1.0F;
-        const float weighted = weight * (level - scale.zero);
-        error[lane] += rounded_product(weight * difference, difference);
-        cross[lane] += rounded_product(weighted, x[j]);
-        energy[lane] += rounded_product(weighted, level - scale.zero);
+        const scale_fit_terms terms = terms_of(grid, normalise, scale, unit, weight, x[j]);
+        error[lane] += terms.error;
+        cross[lane] += terms.cross;
+        energy[lane] += terms.energy;
       };
       index_t j = 0;
       for (; j + lanes <= count; j += lanes) {

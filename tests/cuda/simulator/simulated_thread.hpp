@@ -64,6 +64,10 @@ public:
     step();
     return before;
   }
+  void min_atomic(std::uint64_t* address, std::uint64_t value) {
+    if (value < *address) *address = value;
+    step();
+  }
   void publish(std::uint32_t* address, std::uint32_t value) {
     *address = value;
     step();
