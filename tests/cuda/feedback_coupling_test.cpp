@@ -1,6 +1,5 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
-#include <cuda/feedback_context.hpp>
 #include <cuda/support.hpp>
 #include <host/covariance_oracles.hpp>
 #include <qlr/cuda/detail/coupling.hpp>
@@ -30,7 +29,7 @@ struct coupling_case {
 
 cuda::device_coupling couple(const matrix<double>& h, const matrix<float>& right,
                              const feedback_options& options, coupling_use use) {
-  const feedback_context context;
+  cuda::context context;
   const auto on_device = cuda::to_device(h.view());
   const auto right_on_device = cuda::to_device(right.view());
   return cuda::make_coupling<test_launcher>(context, on_device.view(), right_on_device.view(), options, use);
@@ -52,7 +51,8 @@ void check_matrix(const cuda::device_matrix<float>& found, const matrix<float>& 
     for (index_t j = 0; j < on_host.cols(); ++j) {
       const double value = j < expected.cols() ? static_cast<double>(expected(l, j)) : 0.0;
       const double difference = std::fabs(static_cast<double>(on_host(l, j)) - value);
-      worst = std::max(worst, std::isfinite(difference) ? difference / std::max(1.0, std::fabs(value)) : 1e30);
+      worst =
+          std::max(worst, std::isfinite(difference) ? difference / std::max(1.0, std::fabs(value)) : 1e30);
     }
   }
   CHECK(worst <= tolerance);
@@ -82,8 +82,9 @@ void check_coupling(const matrix<double>& h, const matrix<float>& right, const f
 TEST_CASE("device coupling: as on the host, in every order", "[cuda]") {
   if (!has_device()) return;
   in_every_order([] {
-    for (const coupling_case& size : {coupling_case{1, 1, 0}, coupling_case{40, 3, 0}, coupling_case{60, 33, 0},
-                                      coupling_case{60, 33, 5}, coupling_case{150, 70, 16}}) {
+    for (const coupling_case& size :
+         {coupling_case{1, 1, 0}, coupling_case{40, 3, 0}, coupling_case{60, 33, 0}, coupling_case{60, 33, 5},
+          coupling_case{150, 70, 16}}) {
       const matrix<double> h = slow_covariance(correlated_inputs(size.tokens, size.channels, 3));
       const matrix<float> right = normal_matrix(size.rank, size.channels, 4);
       for (const column_order order : all_orders) {
@@ -119,11 +120,13 @@ TEST_CASE("device coupling: covariances without an inverse", "[cuda]") {
   const matrix<double> dead_channel = slow_covariance(x);
   matrix<double> single(n, n, 0.0);
   single(2, 2) = 5;
-  for (const matrix<double>* h : {&few_tokens, &dead_channel, &single}) {
+  for (const matrix<double>* h :
+       std::initializer_list<const matrix<double>*>{&few_tokens, &dead_channel, &single}) {
     for (const column_order order : all_orders) {
       check_coupling(*h, none, {.order = order, .descents = 1}, coupling_use::feedback);
       // Rounding of 1e-16 against 1e-8 of damping.
-      check_coupling(*h, none, {.order = order, .damping = 1e-8, .descents = 1}, coupling_use::feedback, 1e-6);
+      check_coupling(*h, none, {.order = order, .damping = 1e-8, .descents = 1}, coupling_use::feedback,
+                     1e-6);
     }
   }
 }

@@ -40,18 +40,19 @@ struct subtract_in_order {
 /// Rounds W (m,n) column by column on given scales; work is enqueued on the context's stream.
 ///
 /// Each pass takes the columns in blocks: what all columns outside of a block do to its targets is one matrix
-/// product, and one kernel then rounds the block, see round_columns_kernel. For 4096 x 4096 a pass of feedback
-/// is 32 products of together 69 GFLOP (half of them zeros that are skipped), about 2 ms of an H200's 67
-/// TFLOP/s in float, and 32 kernels of 128 roundings in sequence, 15 us each or 0.5 ms together; a pass of
-/// descent has twice the arithmetic. Memory traffic, 0.2 GB for W, errors and codes, is small beside it.
-template <class Launcher, class Context, grid_policy Grid>
+/// product, and one kernel then rounds the block, see round_columns_kernel. For 4096 x 4096 a pass of
+/// feedback is 32 products of together 69 GFLOP (half of them zeros that are skipped), about 2 ms of an
+/// H200's 67 TFLOP/s in float, and 32 kernels of 128 roundings in sequence, 15 us each or 0.5 ms together; a
+/// pass of descent has twice the arithmetic. Memory traffic, 0.2 GB for W, errors and codes, is small beside
+/// it.
+template <class Launcher, grid_policy Grid>
 class column_rounder {
 public:
-  column_rounder(const Context& context, const Grid& grid, device_view<const float> weight,
+  column_rounder(const context& on, const Grid& grid, device_view<const float> weight,
                  const quantized_layout& layout, const block_scale* blocks, const device_coupling& coupling)
-      : context_(context), grid_(grid), weight_(weight), layout_(layout), coupling_(coupling),
-        errors_(layout.rows, layout.cols, context.stream()), sums_(layout.rows, rounded_cols, context.stream()),
-        codes_(layout.rows, layout.cols, context.stream()) {
+      : on_(on), grid_(grid), weight_(weight), layout_(layout), coupling_(coupling),
+        errors_(layout.rows, layout.cols, on.stream()), sums_(layout.rows, rounded_cols, on.stream()),
+        codes_(layout.rows, layout.cols, on.stream()) {
     scales_.blocks = blocks;
     scales_.row_stride = layout.group_size == group_per_tensor ? 0 : layout.groups_per_row();
     scales_.group_cols = static_cast<int>(layout.group_cols());
@@ -59,9 +60,8 @@ public:
 
   /// Errors of what is there already: W - Q.
   void load_errors(const device_quantized_view& q) {
-    map_elements_async<Launcher>(
-        subtract_in_order{q, weight_.data(), coupling_.order.data(), errors_.data()}, layout_.rows,
-        layout_.cols, context_.stream());
+    map_elements_async<Launcher>(subtract_in_order{q, weight_.data(), coupling_.order.data(), errors_.data()},
+                                 layout_.rows, layout_.cols, on_.stream());
     has_errors_ = true;
   }
 
@@ -82,8 +82,8 @@ private:
       const index_t reach = is_upper ? begin : n; // later errors count for nothing, or are zero still
       if (reach > 0) {
         // (m,count) = (m,reach) (reach,count)
-        context_.gemm(transpose::no, transpose::no, m, count, reach, 1.0F, errors_.data(), n,
-                      coupling.data() + begin, coupling.cols(), 0.0F, sums_.data(), rounded_cols);
+        on_.gemm(transpose::no, transpose::no, m, count, reach, 1.0F, errors_.data(), n,
+                 coupling.data() + begin, coupling.cols(), 0.0F, sums_.data(), rounded_cols);
       }
       const kernel round{grid_,
                          weight_.data(),
@@ -102,12 +102,12 @@ private:
       Launcher::launch(round,
                        {(m + kernel::rows_per_block - 1) / kernel::rows_per_block, kernel::most_threads,
                         kernel::shared_bytes},
-                       context_.stream());
+                       on_.stream());
     }
     has_errors_ = true;
   }
 
-  const Context& context_;
+  const context& on_;
   const Grid& grid_;
   device_view<const float> weight_; // (m,n), contiguous
   const quantized_layout& layout_;

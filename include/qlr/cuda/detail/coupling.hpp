@@ -3,7 +3,10 @@
 #pragma once
 
 #include <qlr/core/status.hpp>
+#include <qlr/cuda/context.hpp>
 #include <qlr/cuda/detail/coupling_kernels.hpp>
+#include <qlr/cuda/detail/dense.hpp>
+#include <qlr/cuda/detail/element_bodies.hpp>
 #include <qlr/cuda/detail/map_elements.hpp>
 #include <qlr/cuda/device_buffer.hpp>
 #include <qlr/decompose/options.hpp>
@@ -26,25 +29,26 @@ namespace qlr::cuda {
 ///   the ones before it (GPTQ; LDLQ is the same in the other order).
 /// - descent: C(l,j) = H(l,j) / H(j,j) for l != j, the minimum over column j with all others as they are.
 struct device_coupling {
-  device_buffer<int> order;       ///< the column that is visited j-th (n)
-  device_matrix<float> feedback;  ///< (n, stride), or empty when only descent is asked for
-  device_matrix<float> descent;   ///< (n, stride), or empty when there is none
-  std::vector<float> importance;  ///< diagonal of H (n), by column, on the host: weights of squared errors
+  device_buffer<int> order;      ///< the column that is visited j-th (n)
+  device_matrix<float> feedback; ///< (n, stride), or empty when only descent is asked for
+  device_matrix<float> descent;  ///< (n, stride), or empty when there is none
+  std::vector<float> importance; ///< diagonal of H (n), by column, on the host: weights of squared errors
 };
 
 namespace detail {
 
 /// Makes a device_coupling; one object per call.
-template <class Launcher, class Context>
+template <class Launcher>
 class coupling_maker {
 public:
-  coupling_maker(const Context& context, const double* values, index_t n)
-      : context_(context), stream_(context.stream()), values_(values), n_(n) {}
+  /// @param values  H (n,n), contiguous
+  coupling_maker(const context& on, device_view<const double> values)
+      : on_(on), stream_(on.stream()), values_(values), n_(values.rows()) {}
 
   [[nodiscard]] device_coupling make(device_view<const float> right, const feedback_options& options,
                                      coupling_use use) {
     if (right.rows() > 0) project_out_rows(right, options.factor_noise);
-    const std::vector<double> diagonal = read_diagonal_of(values_);
+    const std::vector<double> diagonal = read_diagonal();
     const std::vector<int> order = visiting_order(diagonal, options.order);
     device_coupling result;
     result.importance = importance_of(diagonal);
@@ -64,32 +68,29 @@ private:
   void project_out_rows(device_view<const float> right, double noise) {
     const index_t r = right.rows();
     // R may explain all inputs: what is left then is rounding, of either sign, which must not be fitted.
-    const double rounding = 1e-10 * mean_of(read_diagonal_of(values_));
+    const double rounding = 1e-10 * mean_of(read_diagonal());
     device_matrix<double> rows(r, n_, stream_);
-    map_elements_async<Launcher>(widen_elements{right.data(), rows.data(), n_}, r, n_, stream_);
+    map_elements_async<Launcher>(widen_body{right, rows.view()}, r, n_, stream_);
     device_matrix<double> product(r, n_, stream_); // R H
-    context_.gemm(transpose::no, transpose::no, r, n_, n_, 1.0, rows.data(), n_, values_, n_, 0.0,
-                  product.data(), n_);
+    multiply_async(on_, transpose::no, transpose::no, 1.0, rows.view(), values_, 0.0, product.view());
     device_matrix<double> energy(r, r, stream_); // R H R^T
-    context_.gemm(transpose::no, transpose::yes, r, r, n_, 1.0, product.data(), n_, rows.data(), n_, 0.0,
-                  energy.data(), r);
-    map_elements_async<Launcher>(change_diagonal{energy.data(), r, 1.0 + noise * noise, 0.0}, 1, r, stream_);
+    multiply_async(on_, transpose::no, transpose::yes, 1.0, product.view(), rows.view(), 0.0, energy.view());
+    map_elements_async<Launcher>(change_diagonal_body{energy.view(), 1.0 + noise * noise, 0.0}, 1, r,
+                                 stream_);
     device_buffer<double> eigenvalues(r, stream_);
-    context_.eigendecompose(r, energy.data(), eigenvalues.data()); // eigenvectors in the rows
+    on_.eigendecompose(r, energy.data(), eigenvalues.data()); // eigenvectors in the rows
     const device_buffer<double> scales = inverse_roots(eigenvalues);
     device_matrix<double>& basis = rows; // (r,n), in the memory of R
-    context_.gemm(transpose::no, transpose::no, r, n_, r, 1.0, energy.data(), r, product.data(), n_, 0.0,
-                  basis.data(), n_);
-    map_elements_async<Launcher>(scale_double_rows{basis.data(), scales.data(), n_}, r, n_, stream_);
+    multiply_async(on_, transpose::no, transpose::no, 1.0, energy.view(), product.view(), 0.0, basis.view());
+    map_elements_async<Launcher>(scale_double_rows_body{basis.view(), scales.data()}, r, n_, stream_);
 
     rest_ = device_matrix<double>(n_, n_, stream_);
-    check(cudaMemcpyAsync(rest_.data(), values_, static_cast<std::size_t>(n_ * n_) * sizeof(double),
+    check(cudaMemcpyAsync(rest_.data(), values_.data(), static_cast<std::size_t>(n_ * n_) * sizeof(double),
                           cudaMemcpyDeviceToDevice, stream_),
           "couple: copy of the covariance");
-    context_.gemm(transpose::yes, transpose::no, n_, n_, r, -1.0, basis.data(), n_, basis.data(), n_, 1.0,
-                  rest_.data(), n_);
-    map_elements_async<Launcher>(change_diagonal{rest_.data(), n_, 1.0, rounding}, 1, n_, stream_);
-    values_ = rest_.data();
+    multiply_async(on_, transpose::yes, transpose::no, -1.0, basis.view(), basis.view(), 1.0, rest_.view());
+    map_elements_async<Launcher>(change_diagonal_body{rest_.view(), 1.0, rounding}, 1, n_, stream_);
+    values_ = rest_.view();
   }
 
   /// Rows of R may depend on one another; what is below this share of the largest is rounding of float
@@ -104,9 +105,9 @@ private:
     return scales;
   }
 
-  [[nodiscard]] std::vector<double> read_diagonal_of(const double* h) const {
+  [[nodiscard]] std::vector<double> read_diagonal() const {
     device_buffer<double> diagonal(n_, stream_);
-    map_elements_async<Launcher>(read_diagonal{h, diagonal.data(), n_}, 1, n_, stream_);
+    map_elements_async<Launcher>(read_diagonal_body{values_, diagonal.data()}, 1, n_, stream_);
     std::vector<double> result(static_cast<std::size_t>(n_));
     copy_to_host(diagonal.data(), std::span<double>(result), stream_);
     return result;
@@ -145,9 +146,8 @@ private:
 
   [[nodiscard]] device_matrix<float> descent_of(const device_buffer<int>& order, double mean) const {
     device_matrix<float> result(n_, stride(), stream_);
-    map_elements_async<Launcher>(
-        write_descent{values_, order.data(), result.data(), n_, stride(), 1e-9 * mean}, n_, stride(),
-        stream_);
+    map_elements_async<Launcher>(write_descent_body{values_, order.data(), result.view(), 1e-9 * mean}, n_,
+                                 stride(), stream_);
     return result;
   }
 
@@ -160,12 +160,12 @@ private:
     double delta = damping * mean;
     constexpr int most_steps = 12;
     for (int step = 0; step < most_steps; ++step) {
-      map_elements_async<Launcher>(reverse_order{values_, order.data(), reversed.data(), n_, delta}, n_, n_,
+      map_elements_async<Launcher>(reverse_order_body{values_, order.data(), reversed.view(), delta}, n_, n_,
                                    stream_);
-      if (context_.try_cholesky(n_, reversed.data())) {
+      if (on_.try_cholesky(n_, reversed.data())) {
         device_matrix<float> result(n_, stride(), stream_);
-        map_elements_async<Launcher>(write_feedback{reversed.data(), result.data(), n_, stride()}, n_,
-                                     stride(), stream_);
+        map_elements_async<Launcher>(write_feedback_body{reversed.view(), result.view()}, n_, stride(),
+                                     stream_);
         return result;
       }
       delta = std::max(10.0 * delta, 1e-8 * mean);
@@ -174,9 +174,9 @@ private:
          " added to its diagonal");
   }
 
-  const Context& context_;
+  const context& on_;
   cudaStream_t stream_;
-  const double* values_; // H (n,n), or what is left of it
+  device_view<const double> values_; // H (n,n), or what is left of it
   index_t n_;
   device_matrix<double> rest_; // owns what is left
 };
@@ -186,19 +186,17 @@ private:
 /// The coupling of a covariance H (n,n) in device memory; right (r,n) is used where it has rows.
 ///
 /// @tparam Launcher  of kernels
-/// @param context  see the CUDA backend; its stream orders the work
-/// @param values   H, row-major and symmetric
+/// @param values  H, row-major, contiguous and symmetric
 /// @throws qlr::error numerical_failure: H is not positive definite whatever is added to its diagonal
 /// @sync waits for the stream: the diagonal and whether a factor exists are read back
 /// @memory 8 n^2 bytes for the result; 8 n^2 more while it runs, 16 n^2 with rows of R
 /// @complexity O(n^3) for the Cholesky factor
 /// @see Frantar et al., GPTQ, arXiv 2210.17323; Chee et al., QuIP, arXiv 2307.13304, theorem 1 (LDLQ)
-template <class Launcher, class Context>
-[[nodiscard]] device_coupling make_coupling(const Context& context, device_view<const double> values,
+template <class Launcher>
+[[nodiscard]] device_coupling make_coupling(const context& on, device_view<const double> values,
                                             device_view<const float> right, const feedback_options& options,
                                             coupling_use use) {
-  return detail::coupling_maker<Launcher, Context>(context, values.data(), values.rows())
-      .make(right, options, use);
+  return detail::coupling_maker<Launcher>(on, values).make(right, options, use);
 }
 
 } // namespace qlr::cuda

@@ -40,8 +40,8 @@ void map_elements_async(const Body& body, index_t rows, index_t cols, cudaStream
   const index_t pieces = (cols + kernel::cols_per_block - 1) / kernel::cols_per_block;
   // Narrow matrices need no idle warps.
   const index_t warps = (cols + warp_size - 1) / warp_size;
-  const int threads = warps < kernel::most_threads / warp_size ? static_cast<int>(warps) * warp_size
-                                                               : kernel::most_threads;
+  const int threads =
+      warps < kernel::most_threads / warp_size ? static_cast<int>(warps) * warp_size : kernel::most_threads;
   Launcher::launch(kernel{body, cols}, {rows * pieces, threads, 0}, stream);
 }
 

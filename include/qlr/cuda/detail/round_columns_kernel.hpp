@@ -28,10 +28,11 @@ struct scale_lookup {
 /// Rounds `count` columns in visiting order, from the begin-th on, each for what the columns before it left.
 ///
 /// Target of column j: w_j + sums_j + sum over l of this block with l < j of (e_l - old e_l) C(l,j).
-/// Eight lanes share a row. Lane p holds the columns p, p + 8, ... of the block in registers; in each step all
-/// lanes round the column that they hold next, the one whose turn it is tells the others by how much its error
-/// changed, and each adds that to its later targets. The way from one column to the next, one rounding, one
-/// shuffle and one multiply-add, is what the kernel's time consists of; the other lanes' work hides behind it.
+/// Eight lanes share a row. Lane p holds the columns p, p + 8, ... of the block in registers; in each step
+/// all lanes round the column that they hold next, the one whose turn it is tells the others by how much its
+/// error changed, and each adds that to its later targets. The way from one column to the next, one rounding,
+/// one shuffle and one multiply-add, is what the kernel's time consists of; the other lanes' work hides
+/// behind it.
 template <grid_policy Grid>
 struct round_columns_kernel {
   static constexpr std::string_view name = "round_columns_kernel";
@@ -40,8 +41,7 @@ struct round_columns_kernel {
   static constexpr int lanes = 8;        // of a row
   static constexpr int slots = rounded_cols / lanes;
   static constexpr index_t rows_per_block = most_threads / lanes;
-  static constexpr index_t shared_bytes =
-      rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
+  static constexpr index_t shared_bytes = rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
 
   Grid grid;
   const float* weight;     // (rows, cols), by column
@@ -50,8 +50,8 @@ struct round_columns_kernel {
   index_t coupling_stride; // a multiple of 4
   const int* order;        // (cols): the column that is visited j-th
   scale_lookup scales;
-  float* errors;  // (rows, cols), visiting order: W - Q; written for this block
-  code_t* codes;  // (rows, cols), by column
+  float* errors; // (rows, cols), visiting order: W - Q; written for this block
+  code_t* codes; // (rows, cols), by column
   index_t rows;
   index_t cols;
   index_t begin;
@@ -81,12 +81,14 @@ struct round_columns_kernel {
 
     QLR_UNROLL
     for (int slot = 0; slot < slots; ++slot) {
-      if (slot * lanes >= count) break;
+      const int left = count - slot * lanes;
+      if (left <= 0) break;
       const scale_normaliser normalise(own.scale[slot].scale);
       code_t code = 0;
       float error = 0;
-      for (int turn = 0; turn < lanes; ++turn) {
-        if (slot * lanes + turn >= count) break;
+      const int turns = left < lanes ? left : lanes;
+      QLR_DEVICE_LOOP
+      for (int turn = 0; turn < turns; ++turn) {
         // A lane's target is final from its turn on, so the last pass leaves every lane's own result.
         code = encode_value(grid, normalise, own.scale[slot].zero, own.target[slot]);
         error = own.weight[slot] - decode_value(grid.decode(code), own.scale[slot]);
@@ -99,7 +101,7 @@ struct round_columns_kernel {
         for (int later = slot + 1; later < slots; ++later)
           own.target[later] += factors[later * lanes] * change;
       }
-      if (is_inside && slot * lanes + lane < count) {
+      if (is_inside && lane < turns) {
         errors[row * cols + begin + slot * lanes + lane] = error;
         codes[row * cols + own.col[slot]] = code;
       }
