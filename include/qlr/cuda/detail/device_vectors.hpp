@@ -6,23 +6,28 @@
 
 #include <cuda_runtime_api.h>
 
+#include <algorithm>
+#include <cstddef>
 #include <list>
 #include <span>
 #include <vector>
 
 namespace qlr::cuda::detail {
 
-/// Device copies of a few host vectors, such as the weights of a metric; found by their contents, which are
+/// Device copies of a few host arrays, such as the weights of a metric; found by their contents, which are
 /// compared in less time than a copy takes to start.
 class device_vectors {
 public:
-  /// The device copy of host; null for an empty one. Valid while this object lives.
-  [[nodiscard]] const float* copy_of(const std::vector<float>& host, cudaStream_t stream) {
+  /// The device copy of host; null for an empty one. Valid for work that is enqueued before the next call.
+  [[nodiscard]] const float* copy_of(std::span<const float> host, cudaStream_t stream) {
     if (host.empty()) return nullptr;
     for (const entry& known : entries_) {
-      if (known.host == host) return known.device.data();
+      if (std::equal(host.begin(), host.end(), known.host.begin(), known.host.end()))
+        return known.device.data();
     }
-    entries_.push_back({host, to_device(std::span<const float>(host), stream)});
+    constexpr std::size_t most_entries = 8; // some change in every iteration
+    if (entries_.size() == most_entries) entries_.pop_front();
+    entries_.push_back({{host.begin(), host.end()}, to_device(host, stream)});
     return entries_.back().device.data();
   }
 
