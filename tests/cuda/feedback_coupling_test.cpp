@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include <cuda/support.hpp>
 #include <host/covariance_oracles.hpp>
-#include <qlr/cuda/detail/coupling.hpp>
+#include <qlr/cuda/coupling.hpp>
 #include <qlr/host/coupling.hpp>
 #include <support/catch.hpp>
 #include <support/generators.hpp>

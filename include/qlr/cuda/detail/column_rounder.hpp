@@ -2,7 +2,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/cuda/detail/coupling.hpp>
+#include <qlr/cuda/context.hpp>
+#include <qlr/cuda/coupling.hpp>
+#include <qlr/cuda/detail/dense.hpp>
 #include <qlr/cuda/detail/map_elements.hpp>
 #include <qlr/cuda/detail/round_columns_kernel.hpp>
 #include <qlr/cuda/device_buffer.hpp>
@@ -14,7 +16,7 @@
 namespace qlr::cuda::detail {
 
 /// blocks_j = scale and zero point of block j of Q; over (1, number of blocks).
-struct decode_blocks {
+struct decode_blocks_body {
   static constexpr std::string_view name = "decode_blocks_kernel";
   device_quantized_view q;
   block_scale* blocks;
@@ -23,17 +25,16 @@ struct decode_blocks {
 };
 
 /// errors = W - Q with columns in visiting order; over the shape of W.
-struct subtract_in_order {
+struct subtract_in_order_body {
   static constexpr std::string_view name = "subtract_in_order_kernel";
-  device_quantized_view q; // (rows, cols)
-  const float* weight;     // (rows, cols)
-  const int* order;        // (cols)
-  float* errors;           // (rows, cols)
+  device_quantized_view q;         // (m,n)
+  device_view<const float> weight; // (m,n)
+  const int* order;                // (n)
+  device_view<float> errors;       // (m,n)
 
   QLR_DEVICE void operator()(index_t i, index_t j) const {
-    const index_t cols = q.layout.cols;
     const index_t col = order[j];
-    errors[i * cols + j] = weight[i * cols + col] - q.element(i, col);
+    errors(i, j) = weight(i, col) - q.element(i, col);
   }
 };
 
@@ -74,42 +75,35 @@ public:
 private:
   /// q_j = nearest(w_j + sum_l e_l C(l,j)), e_j = w_j - q_j for all columns j in turn.
   void sweep(const device_matrix<float>& coupling, bool is_upper) {
-    using kernel = round_columns_kernel<Grid>;
-    const index_t m = layout_.rows;
     const index_t n = layout_.cols;
     for (index_t begin = 0; begin < n; begin += rounded_cols) {
       const index_t count = std::min<index_t>(rounded_cols, n - begin);
       const index_t reach = is_upper ? begin : n; // later errors count for nothing, or are zero still
       if (reach > 0) {
-        // (m,count) = (m,reach) (reach,count)
-        on_.gemm(transpose::no, transpose::no, m, count, reach, 1.0F, errors_.data(), n,
-                 coupling.data() + begin, coupling.cols(), 0.0F, sums_.data(), rounded_cols);
+        const device_view<const float> errors{errors_.data(), layout_.rows, reach, n};
+        const device_view<const float> factors{coupling.data() + begin, reach, count, coupling.cols()};
+        const device_view<float> sums{sums_.data(), layout_.rows, count, rounded_cols};
+        multiply_async(on_, transpose::no, transpose::no, 1.0F, errors, factors, 0.0F, sums);
       }
-      const kernel round{grid_,
-                         weight_.data(),
-                         reach > 0 ? sums_.data() : nullptr,
-                         coupling.data(),
-                         coupling.cols(),
-                         coupling_.order.data(),
-                         scales_,
-                         errors_.data(),
-                         codes_.data(),
-                         m,
-                         n,
-                         begin,
-                         static_cast<int>(count),
-                         has_errors_};
-      Launcher::launch(round,
-                       {(m + kernel::rows_per_block - 1) / kernel::rows_per_block, kernel::most_threads,
-                        kernel::shared_bytes},
-                       on_.stream());
+      const round_columns_kernel<Grid> round{grid_,
+                                             weight_,
+                                             reach > 0 ? sums_.data() : nullptr,
+                                             coupling.view(),
+                                             coupling_.order.data(),
+                                             scales_,
+                                             errors_.view(),
+                                             codes_.view(),
+                                             begin,
+                                             static_cast<int>(count),
+                                             has_errors_};
+      Launcher::launch(round, round.shape(), on_.stream());
     }
     has_errors_ = true;
   }
 
   const context& on_;
   const Grid& grid_;
-  device_view<const float> weight_; // (m,n), contiguous
+  device_view<const float> weight_; // (m,n)
   const quantized_layout& layout_;
   const device_coupling& coupling_;
   scale_lookup scales_;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <qlr/cuda/detail/kernel_thread.hpp>
+#include <qlr/cuda/detail/matrix_tiles.hpp>
+#include <qlr/cuda/device_buffer.hpp>
 #include <qlr/quant/concepts.hpp>
 #include <qlr/quant/scale_fit.hpp>
 
-#include <algorithm>
+#include <string_view>
 
 namespace qlr::cuda::detail {
 
@@ -41,22 +43,26 @@ struct round_columns_kernel {
   static constexpr int lanes = 8;        // of a row
   static constexpr int slots = rounded_cols / lanes;
   static constexpr index_t rows_per_block = most_threads / lanes;
-  static constexpr index_t shared_bytes = rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
+
+  // Shared memory: the part of the coupling, the grid.
+  static constexpr index_t grid_offset = rounded_cols * rounded_cols * static_cast<index_t>(sizeof(float));
 
   Grid grid;
-  const float* weight;     // (rows, cols), by column
-  const float* sums;       // (rows, rounded_cols), of this block; null: zeros
-  const float* coupling;   // (cols, coupling_stride), visiting order
-  index_t coupling_stride; // a multiple of 4
-  const int* order;        // (cols): the column that is visited j-th
+  device_view<const float> weight;   // W (m,n), by column
+  const float* sums;                 // (m,rounded_cols), of this block; null: zeros
+  device_view<const float> coupling; // (n,stride), visiting order; the stride is a multiple of 4
+  const int* order;                  // (n): the column that is visited j-th
   scale_lookup scales;
-  float* errors; // (rows, cols), visiting order: W - Q; written for this block
-  code_t* codes; // (rows, cols), by column
-  index_t rows;
-  index_t cols;
+  device_view<float> errors; // (m,n), visiting order: W - Q; written for this block
+  device_view<code_t> codes; // (m,n), by column; written for this block
   index_t begin;
   int count;
   bool has_errors; // false: the old errors of this block are zero, whatever `errors` holds
+
+  [[nodiscard]] launch_shape shape() const {
+    return {(weight.rows() + rows_per_block - 1) / rows_per_block, most_threads,
+            grid_offset + shared_grid_bytes<Grid>};
+  }
 
   /// What a lane knows of its columns.
   struct columns {
@@ -69,11 +75,12 @@ struct round_columns_kernel {
 
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
-    const float* const tile = load_coupling(thread); // (rounded_cols, rounded_cols)
+    const float* const tile = load_coupling(thread); // (rounded_cols,rounded_cols)
+    const Grid& fast_grid = share_grid(thread, grid, grid_offset);
     const int lane = thread.index() % lanes;
     const index_t own_row = thread.block() * rows_per_block + thread.index() / lanes;
-    const bool is_inside = own_row < rows;
-    const index_t row = is_inside ? own_row : rows - 1; // shuffles need every lane
+    const bool is_inside = own_row < weight.rows();
+    const index_t row = is_inside ? own_row : weight.rows() - 1; // shuffles need every lane
     columns own;
     load(row, lane, own);
     thread.template wait_copies<0>();
@@ -90,11 +97,11 @@ struct round_columns_kernel {
       QLR_DEVICE_LOOP
       for (int turn = 0; turn < turns; ++turn) {
         // A lane's target is final from its turn on, so the last pass leaves every lane's own result.
-        code = encode_value(grid, normalise, own.scale[slot].zero, own.target[slot]);
-        error = own.weight[slot] - decode_value(grid.decode(code), own.scale[slot]);
+        code = encode_value(fast_grid, normalise, own.scale[slot].zero, own.target[slot]);
+        error = own.weight[slot] - decode_value(fast_grid.decode(code), own.scale[slot]);
         const int source = thread.index() % warp_size - lane + turn;
         const float change = thread.shuffle(error - own.old_error[slot], source);
-        // (1, rounded_cols): the row of C of the column whose turn it is
+        // (1,rounded_cols): the row of C of the column whose turn it is
         const float* const factors = tile + (slot * lanes + turn) * rounded_cols + lane;
         if (lane > turn) own.target[slot] += factors[slot * lanes] * change;
         QLR_UNROLL
@@ -102,8 +109,8 @@ struct round_columns_kernel {
           own.target[later] += factors[later * lanes] * change;
       }
       if (is_inside && lane < turns) {
-        errors[row * cols + begin + slot * lanes + lane] = error;
-        codes[row * cols + own.col[slot]] = code;
+        errors(row, begin + slot * lanes + lane) = error;
+        codes(row, own.col[slot]) = code;
       }
     }
   }
@@ -120,7 +127,7 @@ private:
       if (j + 3 <= l) continue;
       const int left = count - j; // zeros behind the block
       const int bytes = 4 * (left < 0 ? 0 : (left < 4 ? left : 4));
-      const float* const from = coupling + (begin + l) * coupling_stride + begin + (left > 0 ? j : 0);
+      const float* const from = coupling.row(begin + l) + begin + (left > 0 ? j : 0);
       thread.copy_async(tile + l * rounded_cols + j, from, bytes);
     }
     thread.commit_copies();
@@ -135,10 +142,10 @@ private:
       const int col = order[begin + (is_inside ? j : 0)];
       own.col[slot] = col;
       own.scale[slot] = scales(row, col);
-      own.weight[slot] = weight[row * cols + col];
+      own.weight[slot] = weight(row, col);
       own.target[slot] = own.weight[slot];
       if (sums != nullptr) own.target[slot] += is_inside ? sums[row * rounded_cols + j] : 0.0F;
-      own.old_error[slot] = has_errors && is_inside ? errors[row * cols + begin + j] : 0.0F;
+      own.old_error[slot] = has_errors && is_inside ? errors(row, begin + j) : 0.0F;
     }
   }
 };
