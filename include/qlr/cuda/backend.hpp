@@ -4,9 +4,9 @@
 
 #include <qlr/core/backend.hpp>
 #include <qlr/cuda/context.hpp>
+#include <qlr/cuda/coupled_rounding.hpp>
+#include <qlr/cuda/coupling.hpp>
 #include <qlr/cuda/dequantize.hpp>
-#include <qlr/cuda/detail/column_rounder.hpp>
-#include <qlr/cuda/detail/coupling.hpp>
 #include <qlr/cuda/detail/device_vectors.hpp>
 #include <qlr/cuda/detail/element_bodies.hpp>
 #include <qlr/cuda/detail/map_elements.hpp>
@@ -218,16 +218,17 @@ public:
   [[nodiscard]] quantized_type quantize_coupled(const Quantizer& quantizer, const matrix_type& x,
                                                 const device_coupling& coupling, const quantize_hints& hints,
                                                 int descents) const {
-    return round_with_feedback<Launcher>(on_, quantizer, x.view(), coupling, on_device(hints, x.cols()),
-                                         descents);
+    quantized_type q = round_with_feedback_async<Launcher>(on_, quantizer, x.view(), coupling,
+                                                           on_device(hints, x.cols()), descents);
+    q.check(stream());
+    return q;
   }
 
-  /// @sync waits for the stream
   template <quantizer_policy Quantizer>
   [[nodiscard]] quantized_type descend(const Quantizer& quantizer, const quantized_type& q,
                                        const matrix_type& x, const device_coupling& coupling,
                                        int passes) const {
-    return round_by_descent<Launcher>(on_, quantizer, q, x.view(), coupling, passes);
+    return round_by_descent_async<Launcher>(on_, quantizer, q, x.view(), coupling, passes);
   }
 
   /// A factor beyond the range of fp16 is reported by the next call that waits.
