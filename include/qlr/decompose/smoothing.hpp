@@ -74,10 +74,8 @@ public:
       : backend_(backend), smoothed_(smoothed),
         inputs_(backend.from_host(divided_inputs(options.activations, scales))),
         rounded_(copy_of(backend, inputs_)), outputs_(backend.allocate(inputs_.rows(), smoothed.rows())) {
-    const any_quantizer rounding =
-        make_quantizer(sentence("int", options.activation_bits),
-                       {.group_size = std::min(options.activation_group, inputs_.cols()),
-                        .scales = scale_format{scale_coding::plain, scale_type::fp32}});
+    const auto rounding = make_integer_quantizer(
+        options.activation_bits, std::min(options.activation_group, inputs_.cols()), scale_type::fp32);
     backend.extrapolate(backend.quantize(rounding, inputs_, {}), 0.0F, rounded_); // nothing but q(X') is left
     backend.gemm(transpose::yes, 1.0F, inputs_, smoothed, 0.0F, outputs_);        // (t,n) (n,m)
     norm_ = backend.dot(outputs_, outputs_);
