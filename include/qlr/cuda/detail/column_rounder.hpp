@@ -61,7 +61,7 @@ public:
 
   /// Errors of what is there already: W - Q.
   void load_errors(const device_quantized_view& q) {
-    map_elements_async<Launcher>(subtract_in_order{q, weight_.data(), coupling_.order.data(), errors_.data()},
+    map_elements_async<Launcher>(subtract_in_order_body{q, weight_, coupling_.order.data(), errors_.view()},
                                  layout_.rows, layout_.cols, on_.stream());
     has_errors_ = true;
   }
