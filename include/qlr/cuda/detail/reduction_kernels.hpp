@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/core/types.hpp>
+#include <qlr/cuda/detail/block_reduction.hpp>
 #include <qlr/cuda/detail/kernel_thread.hpp>
 #include <qlr/cuda/detail/report.hpp>
 #include <qlr/cuda/device_buffer.hpp>
@@ -19,24 +20,6 @@ QLR_DEVICE double sum_of_warp(Thread& thread, double value) {
   for (int mask = warp_size / 2; mask > 0; mask /= 2) value += thread.shuffle_xor(value, mask);
   return value;
 }
-
-/// The sum over a block, in thread 0; its order is fixed. Uses 8 bytes of shared memory per warp.
-template <kernel_thread Thread>
-QLR_DEVICE double sum_of_block(Thread& thread, double value) {
-  value = sum_of_warp(thread, value);
-  double* const partial = thread.template shared<double>(0);
-  if (thread.index() % warp_size == 0) partial[thread.index() / warp_size] = value;
-  thread.sync();
-  double total = 0;
-  if (thread.index() == 0) {
-    for (int warp = 0; warp < thread.num_threads() / warp_size; ++warp) total += partial[warp];
-  }
-  thread.sync();
-  return total;
-}
-
-/// Shared memory of sum_of_block.
-inline constexpr index_t sum_bytes = 8 * 1024 / warp_size;
 
 /// Euclidean lengths of the rows of x; a warp per row.
 ///
@@ -89,7 +72,7 @@ struct dot_kernel {
     double sum = 0;
     for (index_t i = first + thread.index(); i < last; i += thread.num_threads())
       sum += static_cast<double>(a[i]) * static_cast<double>(b[i]);
-    sum = sum_of_block(thread, sum);
+    sum = sum_block(thread, sum, thread.template shared<double>(0));
     if (thread.index() == 0) partials[thread.block()] = sum;
   }
 };
@@ -108,7 +91,7 @@ struct sum_kernel {
   QLR_DEVICE void operator()(Thread& thread) const {
     double sum = 0;
     for (index_t i = thread.index(); i < count; i += thread.num_threads()) sum += partials[i];
-    sum = sum_of_block(thread, sum);
+    sum = sum_block(thread, sum, thread.template shared<double>(0));
     if (thread.index() == 0) *out = sum;
   }
 };
@@ -135,8 +118,8 @@ struct judge_basis_kernel {
       squares += lower(i, j) * lower(i, j);
       inverse_squares += inverse(i, j) * inverse(i, j);
     }
-    squares = sum_of_block(thread, squares);
-    inverse_squares = sum_of_block(thread, inverse_squares);
+    squares = sum_block(thread, squares, thread.template shared<double>(0));
+    inverse_squares = sum_block(thread, inverse_squares, thread.template shared<double>(0));
     if (thread.index() != 0) return;
     // Frobenius norms bound the condition number to within a factor of q.
     const double condition = std::sqrt(squares) * std::sqrt(inverse_squares) / static_cast<double>(q);
@@ -144,6 +127,29 @@ struct judge_basis_kernel {
     const bool is_basis = reported->infos[0] == 0 && reported->infos[1] == 0 && condition < dependent;
     reported->is_basis = is_basis ? 1 : 0;
     reported->smallest = is_basis ? 1.0 / std::sqrt(inverse_squares) : 0.0;
+  }
+};
+
+/// largest[j] = the largest magnitude in column j; a thread per column.
+template <class T>
+struct column_magnitudes_kernel {
+  static constexpr std::string_view name = "column_magnitudes_kernel";
+  static constexpr int most_threads = 64;
+  static constexpr int least_blocks = 1;
+
+  device_view<const T> x;
+  float* largest;
+
+  template <kernel_thread Thread>
+  QLR_DEVICE void operator()(Thread& thread) const {
+    const index_t j = thread.block() * thread.num_threads() + thread.index();
+    if (j >= x.cols()) return;
+    float most = 0;
+    for (index_t i = 0; i < x.rows(); ++i) {
+      const float magnitude = std::fabs(static_cast<float>(x(i, j)));
+      most = magnitude > most ? magnitude : most;
+    }
+    largest[j] = most;
   }
 };
 

@@ -53,7 +53,8 @@ template <class Launcher>
   on.factor_async(q, second.data(), &reported->infos[1]);
   solve_triangle_async(on, second, x);
   const device_view<const double> inverse{rows.data() + n, q, q, rows.cols()};
-  Launcher::launch(judge_basis_kernel{first.view(), inverse, reported}, {1, 256, sum_bytes}, on.stream());
+  Launcher::launch(judge_basis_kernel{first.view(), inverse, reported}, {1, 256, reduction_bytes},
+                   on.stream());
   map_elements_async<Launcher>(narrow_body{x, out, nullptr, &reported->is_basis}, q, n, on.stream());
   const report& found = on.fetch_report();
   return {found.is_basis != 0, found.smallest};
