@@ -3,8 +3,8 @@
 #include <cuda/support.hpp>
 #include <host/covariance_oracles.hpp>
 #include <qlr/cuda/coupled_rounding.hpp>
-#include <qlr/host/coupled_rounding.hpp>
 #include <support/catch.hpp>
+#include <support/feedback.hpp>
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
 
@@ -31,18 +31,17 @@ struct problem {
         right(normal_matrix(rank, cols, 3)), options(feedback) {}
 };
 
-host::column_coupling couple_on_host(const problem& given, coupling_use use) {
-  const input_covariance covariance{matrix<double>(given.values), {}, 0, 0, 0};
-  return host::make_coupling(covariance, given.right, given.options, use, {});
+input_covariance covariance_of(const problem& given) {
+  return {matrix<double>(given.values), {}, 0, 0, 0};
 }
 
-quantized_matrix feed_back_on_host(const any_quantizer& quantizer, const problem& given,
-                                   scale_search_mode search = scale_search_mode::off) {
-  const host::column_coupling coupling = couple_on_host(given, coupling_use::feedback);
-  quantize_hints hints;
-  hints.column_weights = coupling.importance.data();
-  hints.search = search;
-  return host::round_with_feedback(quantizer, given.weight, coupling, hints, given.options.descents, {});
+quantized_matrix feed_back_on_host(const any_quantizer& quantizer, const problem& given) {
+  return feed_back(quantizer, given.weight, covariance_of(given), given.right, given.options);
+}
+
+quantized_matrix descend_on_host(const any_quantizer& quantizer, const quantized_matrix& q,
+                                 const problem& given, int passes) {
+  return descend(quantizer, q, given.weight, covariance_of(given), given.right, passes, {}, given.options);
 }
 
 /// A matrix in device memory inside of larger rows.
@@ -81,17 +80,14 @@ struct device_problem {
   }
 };
 
-quantized_matrix feed_back(const any_quantizer& quantizer, const device_problem& given, int descents,
-                           scale_search_mode search = scale_search_mode::off) {
+quantized_matrix feed_back(const any_quantizer& quantizer, const device_problem& given, int descents) {
   const auto importance = cuda::to_device(std::span<const float>(given.coupling.importance));
-  return cuda::to_host(
-      cuda::round_with_feedback_async<test_launcher>(given.on, quantizer, given.weight.view(), given.coupling,
-                                                     {importance.data(), nullptr, search}, descents));
+  return cuda::to_host(cuda::round_with_feedback_async<test_launcher>(
+      given.on, quantizer, given.weight.view(), given.coupling, {importance.data()}, descents));
 }
 
-quantized_matrix feed_back(const any_quantizer& quantizer, const problem& given,
-                           scale_search_mode search = scale_search_mode::off) {
-  return feed_back(quantizer, device_problem(given, coupling_use::feedback), given.options.descents, search);
+quantized_matrix feed_back(const any_quantizer& quantizer, const problem& given) {
+  return feed_back(quantizer, device_problem(given, coupling_use::feedback), given.options.descents);
 }
 
 quantized_matrix descend(const any_quantizer& quantizer, const quantized_matrix& q,
@@ -190,18 +186,17 @@ TEST_CASE("device feedback: fewer tokens than channels, and a low-rank part that
 
 TEST_CASE("device feedback: scales are searched for where that is asked for", "[cuda]") {
   if (!has_device()) return;
-  const any_quantizer quantizer = groups_of("int3", 16);
+  const any_quantizer quantizer = make_quantizer("int3", {16, std::nullopt, true});
   const problem given(9, 48, {});
-  const quantized_matrix found = feed_back(quantizer, given, scale_search_mode::on);
-  check_same(found, feed_back_on_host(quantizer, given, scale_search_mode::on), given);
-  CHECK(found.scales().codes != feed_back(quantizer, given).scales().codes);
+  const quantized_matrix found = feed_back(quantizer, given);
+  check_same(found, feed_back_on_host(quantizer, given), given);
+  CHECK(found.scales().codes != feed_back(groups_of("int3", 16), given).scales().codes);
 }
 
 TEST_CASE("device descent: as on the host, and no pass raises the error", "[cuda]") {
   if (!has_device()) return;
   const problem given(19, 140, {});
   const device_problem on_device(given, coupling_use::descent);
-  const host::column_coupling coupling = couple_on_host(given, coupling_use::descent);
   for (const std::string_view format : {"int4", "nf4", "int2", "uint4", "mxint4"}) {
     for (const index_t group : {index_t{16}, group_per_row}) {
       CAPTURE(format, group);
@@ -210,8 +205,7 @@ TEST_CASE("device descent: as on the host, and no pass raises the error", "[cuda
       double before = error_of(nearest, given);
       for (const int passes : {1, 3}) {
         const quantized_matrix found = descend(quantizer, nearest, on_device, passes);
-        check_same(found, host::round_by_descent(quantizer, nearest, given.weight, coupling, passes, {}),
-                   given);
+        check_same(found, descend_on_host(quantizer, nearest, given, passes), given);
         CHECK(error_of(found, given) < before);
         before = error_of(found, given);
       }
@@ -223,14 +217,13 @@ TEST_CASE("device descent: scales of every storage stay as they are", "[cuda]") 
   if (!has_device()) return;
   const problem given(17, 48, {.order = column_order::importance});
   const device_problem on_device(given, coupling_use::descent);
-  const host::column_coupling coupling = couple_on_host(given, coupling_use::descent);
   for (const scale_format& scales : {scale_format{scale_coding::plain, scale_type::bf16},
                                      double_quantized(4, scale_type::fp16, 8), nested_bitsandbytes()}) {
     CAPTURE(to_string(scales));
     const any_quantizer quantizer = make_quantizer("nf4", {16, scales, false});
     const quantized_matrix nearest = quantizer.quantize(given.weight.view(), {}, {});
     const quantized_matrix found = descend(quantizer, nearest, on_device, 2);
-    check_same(found, host::round_by_descent(quantizer, nearest, given.weight, coupling, 2, {}), given);
+    check_same(found, descend_on_host(quantizer, nearest, given, 2), given);
     CHECK(found.scales().base == nearest.scales().base);
   }
 }
