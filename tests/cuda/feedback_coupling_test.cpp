@@ -3,8 +3,8 @@
 #include <cuda/support.hpp>
 #include <host/covariance_oracles.hpp>
 #include <qlr/cuda/coupling.hpp>
-#include <qlr/host/coupling.hpp>
 #include <support/catch.hpp>
+#include <support/feedback.hpp>
 #include <support/generators.hpp>
 
 #include <algorithm>
@@ -27,17 +27,12 @@ struct coupling_case {
   index_t rank;
 };
 
-cuda::device_coupling couple(const matrix<double>& h, const matrix<float>& right,
-                             const feedback_options& options, coupling_use use) {
+cuda::device_coupling couple_on_device(const matrix<double>& h, const matrix<float>& right,
+                                       const feedback_options& options, coupling_use use) {
   cuda::context context;
   const auto on_device = cuda::to_device(h.view());
   const auto right_on_device = cuda::to_device(right.view());
   return cuda::make_coupling<test_launcher>(context, on_device.view(), right_on_device.view(), options, use);
-}
-
-host::column_coupling couple_on_host(const matrix<double>& h, const matrix<float>& right,
-                                     const feedback_options& options, coupling_use use) {
-  return host::make_coupling(input_covariance{matrix<double>(h), {}, 0, 0, 0}, right, options, use, {});
 }
 
 /// Both come from double precision; what they differ by is its rounding times the condition of the damped
@@ -60,8 +55,9 @@ void check_matrix(const cuda::device_matrix<float>& found, const matrix<float>& 
 
 void check_coupling(const matrix<double>& h, const matrix<float>& right, const feedback_options& options,
                     coupling_use use, double tolerance = 3e-7) {
-  const host::column_coupling expected = couple_on_host(h, right, options, use);
-  const cuda::device_coupling found = couple(h, right, options, use);
+  const host_coupling expected =
+      couple(input_covariance{matrix<double>(h), {}, 0, 0, 0}, right, options, use);
+  const cuda::device_coupling found = couple_on_device(h, right, options, use);
   const index_t n = h.rows();
   std::vector<int> order(static_cast<std::size_t>(n), -1);
   REQUIRE(found.order.size() == n);
@@ -103,8 +99,8 @@ TEST_CASE("device coupling: only what is asked for", "[cuda]") {
   check_coupling(h, none, {}, coupling_use::feedback); // no descents: no second matrix
   check_coupling(h, none, {.descents = 3}, coupling_use::descent);
   check_coupling(h, normal_matrix(4, 20, 6), {}, coupling_use::descent);
-  CHECK(couple(h, none, {}, coupling_use::feedback).descent.size() == 0);
-  CHECK(couple(h, none, {.descents = 3}, coupling_use::descent).feedback.size() == 0);
+  CHECK(couple_on_device(h, none, {}, coupling_use::feedback).descent.size() == 0);
+  CHECK(couple_on_device(h, none, {.descents = 3}, coupling_use::descent).feedback.size() == 0);
 }
 
 TEST_CASE("device coupling: covariances without an inverse", "[cuda]") {
@@ -139,12 +135,13 @@ TEST_CASE("device coupling: damping grows until there is a factor", "[cuda]") {
   const matrix<float> none(0, 2);
   check_coupling(indefinite, none, {.damping = 0.011}, coupling_use::feedback);
   check_coupling(indefinite, none, {.damping = 0}, coupling_use::feedback);
-  CHECK(cuda::to_host(couple(indefinite, none, {.damping = 0.011}, coupling_use::feedback).feedback)(0, 1) ==
+  CHECK(cuda::to_host(
+            couple_on_device(indefinite, none, {.damping = 0.011}, coupling_use::feedback).feedback)(0, 1) ==
         Approx(2.0F / (1.0F + 1.1F)));
 
   matrix<double> negative(2, 2, 0.0);
   negative(0, 0) = negative(1, 1) = -1;
-  CHECK_THROWS_AS(couple(negative, none, {}, coupling_use::feedback), qlr::error);
+  CHECK_THROWS_AS(couple_on_device(negative, none, {}, coupling_use::feedback), qlr::error);
 }
 
 TEST_CASE("device coupling: rows of R that explain all inputs, or one another", "[cuda]") {
@@ -160,7 +157,7 @@ TEST_CASE("device coupling: rows of R that explain all inputs, or one another", 
   check_coupling(h, matrix<float>(2, n, 0.0F), {.descents = 1}, coupling_use::feedback);
   // Nothing is left of H but rounding, so only what damping and floor make of it is sure.
   const matrix<float> found =
-      cuda::to_host(couple(h, normal_matrix(n, n, 11), {}, coupling_use::feedback).feedback);
+      cuda::to_host(couple_on_device(h, normal_matrix(n, n, 11), {}, coupling_use::feedback).feedback);
   for (index_t l = 0; l < n; ++l) {
     for (index_t j = 0; j < n; ++j) CHECK(std::fabs(found(l, j)) < 20.0F);
   }

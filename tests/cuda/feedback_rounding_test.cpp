@@ -3,8 +3,8 @@
 #include <cuda/support.hpp>
 #include <host/covariance_oracles.hpp>
 #include <qlr/cuda/coupled_rounding.hpp>
-#include <qlr/host/coupled_rounding.hpp>
 #include <support/catch.hpp>
+#include <support/feedback.hpp>
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
 
@@ -31,18 +31,17 @@ struct problem {
         right(normal_matrix(rank, cols, 3)), options(feedback) {}
 };
 
-host::column_coupling couple_on_host(const problem& given, coupling_use use) {
-  const input_covariance covariance{matrix<double>(given.values), {}, 0, 0, 0};
-  return host::make_coupling(covariance, given.right, given.options, use, {});
+input_covariance covariance_of(const problem& given) {
+  return {matrix<double>(given.values), {}, 0, 0, 0};
 }
 
-quantized_matrix feed_back_on_host(const any_quantizer& quantizer, const problem& given,
-                                   scale_search_mode search = scale_search_mode::off) {
-  const host::column_coupling coupling = couple_on_host(given, coupling_use::feedback);
-  quantize_hints hints;
-  hints.column_weights = coupling.importance.data();
-  hints.search = search;
-  return host::round_with_feedback(quantizer, given.weight, coupling, hints, given.options.descents, {});
+quantized_matrix feed_back_on_host(const any_quantizer& quantizer, const problem& given) {
+  return feed_back(quantizer, given.weight, covariance_of(given), given.right, given.options);
+}
+
+quantized_matrix descend_on_host(const any_quantizer& quantizer, const quantized_matrix& q,
+                                 const problem& given, int passes) {
+  return descend(quantizer, q, given.weight, covariance_of(given), given.right, passes, {}, given.options);
 }
 
 /// A matrix in device memory inside of larger rows.
@@ -65,30 +64,36 @@ private:
   index_t cols_;
 };
 
-cuda::device_coupling couple(const cuda::context& on, const problem& given, coupling_use use) {
-  const auto values = cuda::to_device(given.values.view());
-  const auto right = cuda::to_device(given.right.view());
-  return cuda::make_coupling<test_launcher>(on, values.view(), right.view(), given.options, use);
-}
+/// The same in device memory.
+struct device_problem {
+  cuda::context on;
+  spread_matrix weight;
+  cuda::device_coupling coupling;
 
-template <class Quantizer>
-quantized_matrix feed_back(const Quantizer& quantizer, const problem& given,
-                           scale_search_mode search = scale_search_mode::off) {
-  const cuda::context on;
-  const cuda::device_coupling coupling = couple(on, given, coupling_use::feedback);
-  const auto importance = cuda::to_device(std::span<const float>(coupling.importance));
-  const spread_matrix weight(given.weight);
+  device_problem(const problem& given, coupling_use use)
+      : weight(given.weight), coupling(couple(on, given, use)) {}
+
+  static cuda::device_coupling couple(const cuda::context& on, const problem& given, coupling_use use) {
+    const auto values = cuda::to_device(given.values.view());
+    const auto right = cuda::to_device(given.right.view());
+    return cuda::make_coupling<test_launcher>(on, values.view(), right.view(), given.options, use);
+  }
+};
+
+quantized_matrix feed_back(const any_quantizer& quantizer, const device_problem& given, int descents) {
+  const auto importance = cuda::to_device(std::span<const float>(given.coupling.importance));
   return cuda::to_host(cuda::round_with_feedback_async<test_launcher>(
-      on, quantizer, weight.view(), coupling, {importance.data(), nullptr, search}, given.options.descents));
+      given.on, quantizer, given.weight.view(), given.coupling, {importance.data()}, descents));
 }
 
-quantized_matrix descend(const any_quantizer& quantizer, const quantized_matrix& q, const problem& given,
-                         int passes) {
-  const cuda::context on;
-  const cuda::device_coupling coupling = couple(on, given, coupling_use::descent);
-  const spread_matrix weight(given.weight);
-  return cuda::to_host(cuda::round_by_descent_async<test_launcher>(on, quantizer, cuda::to_device(q),
-                                                                   weight.view(), coupling, passes));
+quantized_matrix feed_back(const any_quantizer& quantizer, const problem& given) {
+  return feed_back(quantizer, device_problem(given, coupling_use::feedback), given.options.descents);
+}
+
+quantized_matrix descend(const any_quantizer& quantizer, const quantized_matrix& q,
+                         const device_problem& given, int passes) {
+  return cuda::to_host(cuda::round_by_descent_async<test_launcher>(
+      given.on, quantizer, cuda::to_device(q), given.weight.view(), given.coupling, passes));
 }
 
 any_quantizer groups_of(std::string_view format, index_t size) {
@@ -122,13 +127,15 @@ void check_same(const quantized_matrix& found, const quantized_matrix& expected,
 
 TEST_CASE("device feedback: as on the host, for formats and groups", "[cuda]") {
   if (!has_device()) return;
-  for (const std::string_view format : {"int4", "nf4", "int2", "uint4", "mxint4", "minmax2", "sign", "fp4"}) {
-    for (const index_t group : {index_t{16}, index_t{64}, group_per_row, group_per_tensor}) {
-      for (const int descents : {0, 2}) {
+  for (const int descents : {0, 2}) {
+    const problem given(18, 70, {.descents = descents});
+    const device_problem on_device(given, coupling_use::feedback);
+    for (const std::string_view format :
+         {"int4", "nf4", "int2", "uint4", "mxint4", "minmax2", "sign", "fp4", "nf8"}) {
+      for (const index_t group : {index_t{16}, index_t{64}, group_per_row, group_per_tensor}) {
         CAPTURE(format, group, descents);
-        const problem given(18, 70, {.descents = descents});
         const any_quantizer quantizer = groups_of(format, group);
-        check_same(feed_back(quantizer, given), feed_back_on_host(quantizer, given), given);
+        check_same(feed_back(quantizer, on_device, descents), feed_back_on_host(quantizer, given), given);
       }
     }
   }
@@ -136,15 +143,16 @@ TEST_CASE("device feedback: as on the host, for formats and groups", "[cuda]") {
 
 TEST_CASE("device feedback: every order of columns and threads", "[cuda]") {
   if (!has_device()) return;
-  const any_quantizer quantizer = groups_of("int3", 16);
+  const any_quantizer quantizer = groups_of("nf3", 16);
   for (const column_order order :
        {column_order::ascending, column_order::descending, column_order::importance}) {
     // One column in the second block, which errors of the first reach.
     const problem given(17, 129, {.order = order, .descents = 1});
+    const device_problem on_device(given, coupling_use::feedback);
     const quantized_matrix expected = feed_back_on_host(quantizer, given);
     in_every_order([&] {
       CAPTURE(static_cast<int>(order));
-      check_same(feed_back(quantizer, given), expected, given);
+      check_same(feed_back(quantizer, on_device, 1), expected, given);
     });
   }
 }
@@ -153,7 +161,7 @@ TEST_CASE("device feedback: shapes off every block", "[cuda]") {
   if (!has_device()) return;
   using shape = std::pair<index_t, index_t>;
   for (const auto& [rows, cols] :
-       {shape{1, 1}, shape{40, 1}, shape{1, 7}, shape{16, 128}, shape{33, 127}, shape{2, 259}}) {
+       {shape{1, 1}, shape{40, 1}, shape{1, 7}, shape{16, 128}, shape{33, 127}, shape{2, 257}}) {
     for (const int descents : {0, 2}) {
       CAPTURE(rows, cols, descents);
       const problem given(rows, cols, {.order = column_order::importance, .descents = descents});
@@ -178,27 +186,26 @@ TEST_CASE("device feedback: fewer tokens than channels, and a low-rank part that
 
 TEST_CASE("device feedback: scales are searched for where that is asked for", "[cuda]") {
   if (!has_device()) return;
-  const any_quantizer quantizer = groups_of("int3", 16);
+  const any_quantizer quantizer = make_quantizer("int3", {16, std::nullopt, true});
   const problem given(9, 48, {});
-  const quantized_matrix found = feed_back(quantizer, given, scale_search_mode::on);
-  check_same(found, feed_back_on_host(quantizer, given, scale_search_mode::on), given);
-  CHECK(found.scales().codes != feed_back(quantizer, given).scales().codes);
+  const quantized_matrix found = feed_back(quantizer, given);
+  check_same(found, feed_back_on_host(quantizer, given), given);
+  CHECK(found.scales().codes != feed_back(groups_of("int3", 16), given).scales().codes);
 }
 
 TEST_CASE("device descent: as on the host, and no pass raises the error", "[cuda]") {
   if (!has_device()) return;
+  const problem given(19, 140, {});
+  const device_problem on_device(given, coupling_use::descent);
   for (const std::string_view format : {"int4", "nf4", "int2", "uint4", "mxint4"}) {
     for (const index_t group : {index_t{16}, group_per_row}) {
       CAPTURE(format, group);
-      const problem given(19, 140, {});
       const any_quantizer quantizer = groups_of(format, group);
       const quantized_matrix nearest = quantizer.quantize(given.weight.view(), {}, {});
-      const host::column_coupling coupling = couple_on_host(given, coupling_use::descent);
       double before = error_of(nearest, given);
       for (const int passes : {1, 3}) {
-        const quantized_matrix found = descend(quantizer, nearest, given, passes);
-        check_same(found, host::round_by_descent(quantizer, nearest, given.weight, coupling, passes, {}),
-                   given);
+        const quantized_matrix found = descend(quantizer, nearest, on_device, passes);
+        check_same(found, descend_on_host(quantizer, nearest, given, passes), given);
         CHECK(error_of(found, given) < before);
         before = error_of(found, given);
       }
@@ -208,33 +215,49 @@ TEST_CASE("device descent: as on the host, and no pass raises the error", "[cuda
 
 TEST_CASE("device descent: scales of every storage stay as they are", "[cuda]") {
   if (!has_device()) return;
-  const problem given(17, 48, {});
-  const host::column_coupling coupling = couple_on_host(given, coupling_use::descent);
+  const problem given(17, 48, {.order = column_order::importance});
+  const device_problem on_device(given, coupling_use::descent);
   for (const scale_format& scales : {scale_format{scale_coding::plain, scale_type::bf16},
                                      double_quantized(4, scale_type::fp16, 8), nested_bitsandbytes()}) {
     CAPTURE(to_string(scales));
     const any_quantizer quantizer = make_quantizer("nf4", {16, scales, false});
     const quantized_matrix nearest = quantizer.quantize(given.weight.view(), {}, {});
-    const quantized_matrix found = descend(quantizer, nearest, given, 2);
-    check_same(found, host::round_by_descent(quantizer, nearest, given.weight, coupling, 2, {}), given);
+    const quantized_matrix found = descend(quantizer, nearest, on_device, 2);
+    check_same(found, descend_on_host(quantizer, nearest, given, 2), given);
     CHECK(found.scales().base == nearest.scales().base);
+  }
+}
+
+TEST_CASE("device feedback: every packing", "[cuda]") {
+  if (!has_device()) return;
+  const problem given(5, 64, {.order = column_order::descending, .descents = 1});
+  for (const std::string_view format : {"q4_0", "iq4_nl", "nvfp4", "int5"}) {
+    CAPTURE(format);
+    const any_quantizer quantizer = make_quantizer(format);
+    check_same(feed_back(quantizer, given), feed_back_on_host(quantizer, given), given);
   }
 }
 
 TEST_CASE("device feedback: what cannot be done is refused", "[cuda]") {
   if (!has_device()) return;
-  const cuda::context on;
   const problem given(4, 20, {});
-  const spread_matrix weight(given.weight);
+  const device_problem on_device(given, coupling_use::feedback);
+  const cuda::context& on = on_device.on;
   const any_quantizer quantizer = groups_of("int4", 16);
-  const cuda::device_coupling feedback = couple(on, given, coupling_use::feedback);
-  const cuda::device_coupling descent = couple(on, given, coupling_use::descent);
+  const cuda::device_coupling& feedback = on_device.coupling;
+  const cuda::device_coupling descent = device_problem::couple(on, given, coupling_use::descent);
   const auto round = [&](const any_quantizer& by, const cuda::device_coupling& coupling, int descents) {
-    return cuda::round_with_feedback_async<test_launcher>(on, by, weight.view(), coupling, {}, descents);
+    return cuda::round_with_feedback_async<test_launcher>(on, by, on_device.weight.view(), coupling, {},
+                                                          descents);
   };
   struct whole_quantizer { // not stepwise
     [[nodiscard]] static std::string name() { return "whole"; }
-    [[nodiscard]] static quantized_layout layout(index_t rows, index_t cols) { return {rows, cols}; }
+    [[nodiscard]] static quantized_layout layout(index_t rows, index_t cols) {
+      quantized_layout result;
+      result.rows = rows;
+      result.cols = cols;
+      return result;
+    }
     [[nodiscard]] static quantized_matrix quantize(matrix_view<const float>, const quantize_hints&,
                                                    const executor&) {
       return {};
@@ -243,11 +266,13 @@ TEST_CASE("device feedback: what cannot be done is refused", "[cuda]") {
   CHECK_THROWS_AS(round(whole_quantizer{}, feedback, 0), qlr::error);
   CHECK_THROWS_AS(round(quantizer, descent, 0), qlr::error);
   CHECK_THROWS_AS(round(quantizer, feedback, 1), qlr::error);
-  CHECK_THROWS_AS(round(quantizer, couple(on, problem(4, 24, {}), coupling_use::feedback), 0), qlr::error);
+  CHECK_THROWS_AS(round(quantizer, device_problem::couple(on, problem(4, 24, {}), coupling_use::feedback), 0),
+                  qlr::error);
 
   const auto q = cuda::to_device(quantizer.quantize(given.weight.view(), {}, {}));
   const auto descend_from = [&](const cuda::device_coupling& coupling, int passes) {
-    return cuda::round_by_descent_async<test_launcher>(on, quantizer, q, weight.view(), coupling, passes);
+    return cuda::round_by_descent_async<test_launcher>(on, quantizer, q, on_device.weight.view(), coupling,
+                                                       passes);
   };
   CHECK_THROWS_AS(descend_from(descent, 0), qlr::error);
   CHECK_THROWS_AS(descend_from(feedback, 1), qlr::error);
