@@ -45,13 +45,14 @@ class context {
 public:
   /// @param stream  must outlive the context
   /// @throws qlr::error device_failure, out_of_memory: there is no device, or a library cannot start
-  explicit context(cudaStream_t stream = nullptr) : stream_(stream), report_(1, stream) {
+  explicit context(cudaStream_t stream = nullptr) : stream_(stream) {
     keep_freed_memory();
     blas_ = detail::make_blas_handle(stream);
     solver_ = detail::make_solver_handle(stream);
     void* pinned = nullptr;
     detail::check(cudaMallocHost(&pinned, sizeof(detail::report)), "cudaMallocHost");
     arrived_.reset(static_cast<detail::report*>(pinned));
+    report_ = device_buffer<detail::report>(1, stream);
     reported_ = report_.data();
     clear_report();
   }
@@ -83,9 +84,8 @@ public:
 
   /// Replaces a symmetric matrix (order, order) by its eigenvectors, one per row; eigenvalues are ascending.
   ///
-  /// @throws qlr::error numerical_failure: it did not converge
-  /// @sync   waits for the stream
-  void eigendecompose(index_t order, double* symmetric, double* values) const {
+  /// Whether it converged is known to require_convergence() once a report has come.
+  void eigendecompose_async(index_t order, double* symmetric, double* values) const {
     const int n = detail::solver_size(order);
     int size = 0;
     detail::check(cusolverDnDsyevd_bufferSize(solver(), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n,
@@ -96,8 +96,20 @@ public:
     detail::check(cusolverDnDsyevd(solver(), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n, symmetric,
                                    n, values, work.data(), size, &device_report()->infos[2]),
                   "cusolverDnDsyevd of ", n, " x ", n);
-    require(fetch_report().infos[2] == 0, status_code::numerical_failure, "the eigendecomposition of a ", n,
-            " x ", n, " matrix did not converge");
+  }
+
+  /// As eigendecompose_async.
+  ///
+  /// @throws qlr::error numerical_failure: it did not converge
+  /// @sync   waits for the stream
+  void eigendecompose(index_t order, double* symmetric, double* values) const {
+    eigendecompose_async(order, symmetric, values);
+    require_convergence(fetch_report(), order);
+  }
+
+  static void require_convergence(const detail::report& found, index_t order) {
+    require(found.infos[2] == 0, status_code::numerical_failure, "the eigendecomposition of a ", order, " x ",
+            order, " matrix did not converge");
   }
 
   /// Replaces the lower triangle of a symmetric matrix (order, order) by its Cholesky factor.

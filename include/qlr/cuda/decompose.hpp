@@ -153,12 +153,10 @@ template <class Launcher, class T, quantizer_policy Quantizer>
           "there are ", weights.size(), " metrics for ", matrices.size(),
           " matrices, allowed are none, one, or one for each");
   const metric frobenius;
-  const auto metric_of = [&](std::size_t i) -> const metric& {
-    if (weights.empty()) return frobenius;
-    return weights[weights.size() == 1 ? 0 : i];
-  };
+  const metric* const metrics = weights.empty() ? &frobenius : weights.data();
+  const std::size_t stride = weights.size() > 1 ? 1 : 0;
   for (std::size_t i = 0; i < matrices.size(); ++i)
-    detail::validate<Launcher>(matrices[i], quantizer, options, metric_of(i), stream);
+    detail::validate<Launcher>(matrices[i], quantizer, options, metrics[i * stride], stream);
   int device = 0; // new threads start on the first one
   detail::check(cudaGetDevice(&device), "cudaGetDevice");
   std::vector<decompose_result> results(matrices.size());
@@ -171,9 +169,9 @@ template <class Launcher, class T, quantizer_policy Quantizer>
     for (index_t i = lane; i < count; i += lanes) {
       const auto k = static_cast<std::size_t>(i);
       const basic_cuda_backend<Launcher> backend(on);
-      results[k] =
-          to_host(backend, detail::search<Launcher>(backend, matrices[k], quantizer, options, metric_of(k)),
-                  options.factors);
+      results[k] = to_host(
+          backend, detail::search<Launcher>(backend, matrices[k], quantizer, options, metrics[k * stride]),
+          options.factors);
     }
   };
   run(lanes, work);

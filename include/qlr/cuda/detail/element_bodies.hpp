@@ -57,7 +57,10 @@ struct fill_random_body {
   QLR_DEVICE void operator()(index_t i, index_t j) const {
     const index_t index = first + i * out.cols() + j;
     const auto words = philox(seed, static_cast<std::uint64_t>(index / 4));
-    out(i, j) = to_unit_variance(words[static_cast<std::size_t>(index % 4)]);
+    const auto place = static_cast<int>(index % 4); // selected, as registers have no addresses
+    const std::uint32_t low = place == 0 ? words[0] : words[1];
+    const std::uint32_t high = place == 2 ? words[2] : words[3];
+    out(i, j) = to_unit_variance(place < 2 ? low : high);
   }
 };
 

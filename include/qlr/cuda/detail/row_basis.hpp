@@ -36,12 +36,12 @@ template <class Launcher>
 /// Cholesky factors of the Gram matrix, twice: the second pass repairs what the first one's condition number
 /// cost. Everything is enqueued before the host looks at the outcome, so a call waits once.
 /// @param rows  (q,n+q): the rows, then the identity; overwritten
-/// @returns whether out is such a basis; on.fetch_report() has the lower bound of the smallest singular value
+/// @returns what came to the host: whether out is such a basis, a lower bound of the smallest singular value
 /// @sync waits for the stream
 /// @see Yamamoto et al., Roundoff error analysis of the CholeskyQR2 algorithm, ETNA 44 (2015)
 template <class Launcher>
-[[nodiscard]] std::pair<bool, double> try_basis(const context& on, device_matrix<double>& rows,
-                                                device_view<float> out) {
+[[nodiscard]] const report& try_basis(const context& on, device_matrix<double>& rows,
+                                      device_view<float> out) {
   const index_t q = rows.rows();
   const index_t n = out.cols();
   report* const reported = on.device_report();
@@ -56,8 +56,7 @@ template <class Launcher>
   Launcher::launch(judge_basis_kernel{first.view(), inverse, reported}, {1, 256, reduction_bytes},
                    on.stream());
   map_elements_async<Launcher>(narrow_body{x, out, nullptr, &reported->is_basis}, q, n, on.stream());
-  const report& found = on.fetch_report();
-  return {found.is_basis != 0, found.smallest};
+  return on.fetch_report();
 }
 
 /// out (q,n) = an orthonormal basis of rows (q,n), which may depend on one another or be zero; q <= n.
@@ -78,8 +77,8 @@ float orthonormalize_rows(const context& on, device_view<float> x) {
   if (x.is_empty()) return 0.0F;
   device_matrix<double> rows(x.rows(), x.cols() + x.rows(), on.stream());
   map_elements_async<Launcher>(widen_body{x, rows.view()}, rows.rows(), rows.cols(), on.stream());
-  const auto [is_basis, smallest] = try_basis<Launcher>(on, rows, x);
-  if (is_basis) return static_cast<float>(smallest);
+  const report& found = try_basis<Launcher>(on, rows, x);
+  if (found.is_basis != 0) return static_cast<float>(found.smallest);
   device_matrix<double> again(x.rows(), x.cols(), on.stream());
   map_elements_async<Launcher>(widen_body{x, again.view()}, again.rows(), again.cols(), on.stream());
   reflected_basis_async<Launcher>(on, again, x);
@@ -110,7 +109,7 @@ template <class Launcher>
     map_elements_async<Launcher>(widen_body{x, wide.view()}, q, n, stream);
     device_matrix<double> vectors = gram_async(on, wide.view());
     device_buffer<double> squares(q, stream);
-    on.eigendecompose(q, vectors.data(), squares.data());
+    on.eigendecompose_async(q, vectors.data(), squares.data());
     // Ascending rows: the leading ones, first to last, are the last ones, bottom up.
     const device_view<const double> leading{vectors.data() + (q - 1) * q, count, q, -q};
     map_elements_async<Launcher>(narrow_body{leading, result.left.view(), nullptr, nullptr}, count, q,
@@ -127,7 +126,9 @@ template <class Launcher>
   device_matrix<double> rows(count, n + count, stream);
   map_elements_async<Launcher>(normalize_body{descending, rows.view(), lengths.data()}, count, n + count,
                                stream);
-  if (!try_basis<Launcher>(on, rows, result.right.view()).first) {
+  const report& found = try_basis<Launcher>(on, rows, result.right.view());
+  context::require_convergence(found, q);
+  if (found.is_basis == 0) {
     device_matrix<double> again(count, n, stream);
     map_elements_async<Launcher>(normalize_body{descending, again.view(), lengths.data()}, count, n, stream);
     reflected_basis_async<Launcher>(on, again, result.right.view());
