@@ -162,3 +162,13 @@ TEST_CASE("device coupling: rows of R that explain all inputs, or one another", 
     for (index_t j = 0; j < n; ++j) CHECK(std::fabs(found(l, j)) < 20.0F);
   }
 }
+
+TEST_CASE("device coupling: shapes that do not fit are refused", "[cuda]") {
+  if (!has_device()) return;
+  CHECK_THROWS_AS(
+      couple_on_device(matrix<double>(3, 4, 1.0), matrix<float>(0, 4), {}, coupling_use::feedback),
+      qlr::error);
+  CHECK_THROWS_AS(
+      couple_on_device(matrix<double>(3, 3, 1.0), matrix<float>(1, 4, 1.0F), {}, coupling_use::feedback),
+      qlr::error);
+}

@@ -238,6 +238,17 @@ TEST_CASE("device feedback: every packing", "[cuda]") {
   }
 }
 
+TEST_CASE("device feedback: nothing to round", "[cuda]") {
+  if (!has_device()) return;
+  for (const auto& [rows, cols] : {std::pair<index_t, index_t>{0, 20}, {4, 0}}) {
+    CAPTURE(rows, cols);
+    const problem given(rows, cols, {.descents = 1});
+    const quantized_matrix found = feed_back(make_quantizer("int4"), given);
+    CHECK(found.rows() == rows);
+    CHECK(found.cols() == cols);
+  }
+}
+
 TEST_CASE("device feedback: what cannot be done is refused", "[cuda]") {
   if (!has_device()) return;
   const problem given(4, 20, {});

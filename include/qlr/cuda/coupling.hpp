@@ -56,7 +56,6 @@ public:
     const double mean = mean_of(diagonal);
     if (use == coupling_use::descent || options.descents > 0) result.descent = descent_of(result.order, mean);
     if (use == coupling_use::feedback) result.feedback = feedback_of(result.order, mean, options.damping);
-    check(cudaStreamSynchronize(stream_), "couple"); // `order` ends here
     return result;
   }
 
@@ -100,9 +99,7 @@ private:
     copy_to_host(eigenvalues.data(), std::span<double>(values), stream_);
     const double cutoff = 1e-10 * *std::max_element(values.begin(), values.end());
     for (double& value : values) value = value > cutoff && value > 0 ? 1.0 / std::sqrt(value) : 0.0;
-    device_buffer<double> scales = to_device(std::span<const double>(values), stream_);
-    check(cudaStreamSynchronize(stream_), "couple"); // `values` ends here
-    return scales;
+    return to_device(std::span<const double>(values), stream_);
   }
 
   [[nodiscard]] std::vector<double> read_diagonal() const {
@@ -187,6 +184,7 @@ private:
 ///
 /// @tparam Launcher  of kernels
 /// @param values  H, row-major, contiguous and symmetric
+/// @throws qlr::error shape_mismatch: H is not square, or R has another number of columns
 /// @throws qlr::error numerical_failure: H is not positive definite whatever is added to its diagonal
 /// @sync waits for the stream: the diagonal and whether a factor exists are read back
 /// @memory 8 n^2 bytes for the result; 8 n^2 more while it runs, 16 n^2 with rows of R
@@ -196,6 +194,11 @@ template <class Launcher>
 [[nodiscard]] device_coupling make_coupling(const context& on, device_view<const double> values,
                                             device_view<const float> right, const feedback_options& options,
                                             coupling_use use) {
+  require(values.rows() == values.cols(), status_code::shape_mismatch, "couple: the covariance is ",
+          values.rows(), " x ", values.cols(), ", it must be square");
+  require(right.rows() == 0 || right.cols() == values.cols(), status_code::shape_mismatch, "couple: R is ",
+          right.rows(), " x ", right.cols(), ", the covariance has ", values.cols(), " columns");
+  if (values.rows() == 0) return {};
   return detail::coupling_maker<Launcher>(on, values).make(right, options, use);
 }
 

@@ -39,7 +39,7 @@ template <grid_policy Grid>
 struct round_columns_kernel {
   static constexpr std::string_view name = "round_columns_kernel";
   static constexpr int most_threads = 128;
-  static constexpr int least_blocks = 3; // as many as shared memory holds
+  static constexpr int least_blocks = 3; // as many as 227 KB of shared memory hold
   static constexpr int lanes = 8;        // of a row
   static constexpr int slots = rounded_cols / lanes;
   static constexpr index_t rows_per_block = most_threads / lanes;
