@@ -19,6 +19,7 @@
 #include <harness/matrices.hpp>
 #include <harness/program.hpp>
 
+#include <qlr/core/error_metrics.hpp>
 #include <qlr/cuda/decompose.cuh>
 #include <qlr/cuda/quantize.cuh>
 #include <qlr/decompose/presets.hpp>
@@ -66,13 +67,13 @@ void time_problem(benchmark::State& state, const problem& p, matrix_kind kind, i
   const cuda::device_matrix<float> on_device = cuda::to_device(weight.view());
   const any_quantizer quantizer = make_quantizer(p.format);
   const decompose_options options = options_of(p);
-  decompose_result result;
   const cuda::context context;
+  decompose_result result;
   const auto body = [&](int) {
-    return cuda::decompose_on_device(on_device.view(), quantizer, options, {}, context).relative_error;
+    return cuda::decompose_on_device(context, on_device.view(), quantizer, options).summary.relative_error;
   };
   const auto verify = [&] {
-    result = cuda::decompose(on_device.view(), quantizer, options, {}, context);
+    result = cuda::decompose(context, on_device.view(), quantizer, options);
     return verify_result(weight, result);
   };
   const samples times = verify_then_time(state, verify, warm_ups, body);
@@ -97,7 +98,7 @@ void time_quantize(benchmark::State& state, std::string_view format, bool search
   const auto verify = [&]() -> std::string {
     const quantized_matrix expected = quantize(weight.view(), quantizer, pool);
     const quantized_matrix found =
-        cuda::to_host(cuda::quantize(on_device.view(), quantizer, clock.stream()), clock.stream());
+        cuda::to_host(cuda::quantize(quantizer, on_device.view(), {}, clock.stream()), clock.stream());
     index_t different = 0;
     for (std::size_t i = 0; i < expected.codes().size(); ++i)
       different += expected.codes()[i] != found.codes()[i] ? 1 : 0;
@@ -112,7 +113,7 @@ void time_quantize(benchmark::State& state, std::string_view format, bool search
   samples times;
   for ([[maybe_unused]] auto iteration : state) {
     const double seconds = clock.seconds_of(
-        [&] { (void)cuda::quantize_async(on_device.view(), quantizer, {}, clock.stream()); });
+        [&] { (void)cuda::quantize_async(quantizer, on_device.view(), {}, clock.stream()); });
     state.SetIterationTime(seconds);
     times.add(timed<int>{0, seconds, seconds});
   }
