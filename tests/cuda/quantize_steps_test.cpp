@@ -33,6 +33,13 @@ quantizer_options stored_as(const scale_format& scales, index_t group_size = 16)
 constexpr scale_format fp16_scales{};
 constexpr scale_format fp32_scales{scale_coding::plain, scale_type::fp32};
 
+} // namespace
+
+// Not in the nameless namespace, where compilers object to what only templates call.
+namespace user {
+
+using namespace qlr;
+
 /// A grid and a rule of a user.
 struct power_of_two_grid {
   int smallest = -3; ///< exponent of the smallest magnitude
@@ -62,13 +69,14 @@ struct half_largest_rule {
   }
 };
 
-} // namespace
+} // namespace user
 
 TEST_CASE("quantize on a device: a user's grid and rule", "[cuda]") {
   if (!has_device()) return;
-  const matrix<float> w = awkward_matrix(3, 371, 41);
-  for (const index_t group : {index_t{16}, group_per_row}) {
-    const quantizer own("own", power_of_two_grid{}, half_largest_rule{}, stored_as(fp32_scales, group));
+  const matrix<float> w = awkward_matrix(2, 1050, 41);
+  for (const index_t group : {index_t{25}, group_per_row}) {
+    const quantizer own("own", user::power_of_two_grid{}, user::half_largest_rule{},
+                        stored_as(fp32_scales, group));
     check_same(quantize_on_device(own, w), own.quantize(w.view(), {}, {}));
   }
 }
@@ -170,7 +178,7 @@ TEST_CASE("quantize on a device: what does not fit is refused before a kernel ru
   CHECK(report_of([&] {
           (void)quantize_on_device(nf4(stored_as({}, 16)), w, {nullptr, &previous, scale_search_mode::on});
         }).says(status_code::shape_mismatch, "hints.previous has 8 scales, the layout has 16"));
-  const quantizer unknown("own", power_of_two_grid{}, half_largest_rule{}, quantizer_options{});
+  const quantizer unknown("own", user::power_of_two_grid{}, user::half_largest_rule{}, quantizer_options{});
   CHECK(report_of([&] {
           cuda::visit_device_quantizer(any_quantizer(unknown), [](const auto&) {});
         }).says(status_code::unsupported, "quantizer own is of a type without device code"));
@@ -208,6 +216,16 @@ TEST_CASE("quantize on a device: fitting, rounding and assembling give what quan
     const cuda::device_view<const code_t> codes_view = device_codes.view();
     const auto q = cuda::assemble<test_launcher>(quantizer, layout, std::move(scales), codes_view, nullptr);
     check_same(cuda::to_host(q), quantizer.quantize(w.view(), {}, {}));
+    // The scales of a matrix serve again.
+    cuda::device_scales own = cuda::scales_of<test_launcher>(q, nullptr);
+    std::vector<block_scale> own_blocks(blocks.size());
+    cuda::copy_to_host(std::as_const(own).blocks.data(), std::span<block_scale>(own_blocks), nullptr);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      CHECK(is_same(own_blocks[i].scale, blocks[i].scale));
+      CHECK(is_same(own_blocks[i].zero, blocks[i].zero));
+    }
+    const auto again = cuda::assemble<test_launcher>(quantizer, layout, std::move(own), codes_view, nullptr);
+    check_same(cuda::to_host(again), cuda::to_host(q));
   };
   in_every_order([&] {
     check(nf4(stored_as(double_quantized(5, scale_type::fp32, 3))));
