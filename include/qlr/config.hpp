@@ -49,11 +49,14 @@
 #define QLR_UNROLL
 #endif
 
-// The same for kernels alone, whose arrays stay in registers only where every index is known.
+// The same for kernels alone, whose arrays stay in registers only where every index is known, and the
+// contrary for loops of large bodies and few turns.
 #if defined(__CUDA_ARCH__)
 #define QLR_DEVICE_UNROLL _Pragma("unroll")
+#define QLR_DEVICE_NO_UNROLL _Pragma("unroll 1")
 #else
 #define QLR_DEVICE_UNROLL
+#define QLR_DEVICE_NO_UNROLL
 #endif
 
 // Keeps the next loop of a kernel a loop: copies of a long body would crowd each other out of the instruction

@@ -33,6 +33,13 @@ quantizer_options stored_as(const scale_format& scales, index_t group_size = 16)
 constexpr scale_format fp16_scales{};
 constexpr scale_format fp32_scales{scale_coding::plain, scale_type::fp32};
 
+} // namespace
+
+// Not in the nameless namespace, where compilers object to what only templates call.
+namespace user {
+
+using namespace qlr;
+
 /// A grid and a rule of a user.
 struct power_of_two_grid {
   int smallest = -3; ///< exponent of the smallest magnitude
@@ -62,13 +69,14 @@ struct half_largest_rule {
   }
 };
 
-} // namespace
+} // namespace user
 
 TEST_CASE("quantize on a device: a user's grid and rule", "[cuda]") {
   if (!has_device()) return;
   const matrix<float> w = awkward_matrix(3, 371, 41);
   for (const index_t group : {index_t{16}, group_per_row}) {
-    const quantizer own("own", power_of_two_grid{}, half_largest_rule{}, stored_as(fp32_scales, group));
+    const quantizer own("own", user::power_of_two_grid{}, user::half_largest_rule{},
+                        stored_as(fp32_scales, group));
     check_same(quantize_on_device(own, w), own.quantize(w.view(), {}, {}));
   }
 }
@@ -170,7 +178,7 @@ TEST_CASE("quantize on a device: what does not fit is refused before a kernel ru
   CHECK(report_of([&] {
           (void)quantize_on_device(nf4(stored_as({}, 16)), w, {nullptr, &previous, scale_search_mode::on});
         }).says(status_code::shape_mismatch, "hints.previous has 8 scales, the layout has 16"));
-  const quantizer unknown("own", power_of_two_grid{}, half_largest_rule{}, quantizer_options{});
+  const quantizer unknown("own", user::power_of_two_grid{}, user::half_largest_rule{}, quantizer_options{});
   CHECK(report_of([&] {
           cuda::visit_device_quantizer(any_quantizer(unknown), [](const auto&) {});
         }).says(status_code::unsupported, "quantizer own is of a type without device code"));

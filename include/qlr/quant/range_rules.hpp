@@ -71,9 +71,11 @@ private:
         QLR_DEVICE_UNROLL
         for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
       }
-      QLR_DEVICE_UNROLL
-      for (index_t lane = 0; lane < lanes; ++lane) {
-        if (j + lane < count) add(j + lane, lane);
+      if (j < count) {
+        QLR_DEVICE_UNROLL
+        for (index_t lane = 0; lane < lanes; ++lane) {
+          if (j + lane < count) add(j + lane, lane);
+        }
       }
       QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) {

@@ -128,9 +128,11 @@ template <grid_policy Grid>
         QLR_DEVICE_UNROLL
         for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
       }
-      QLR_DEVICE_UNROLL
-      for (index_t lane = 0; lane < lanes; ++lane) {
-        if (j + lane < count) add(j + lane, lane);
+      if (j < count) {
+        QLR_DEVICE_UNROLL
+        for (index_t lane = 0; lane < lanes; ++lane) {
+          if (j + lane < count) add(j + lane, lane);
+        }
       }
       QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) {

@@ -68,16 +68,17 @@ struct encode_kernel {
     for (index_t index = thread.block(); index < tiles.count; index += thread.num_blocks()) {
       const matrix_tile tile(tiles, index);
       const tile_groups groups(tile, layout.group_cols());
-      for_each_in_tile(thread, tiles, tile, [&](int place, int i, int j) {
-        if (j >= groups.count) return;
-        const block_scale scale = scales[layout.scale_index(tile.row + i, groups.first + j)];
+      float x[matrix_tiles::steps] = {};
+      for_each_in_tile(thread, tiles, tile,
+                       [&](int step, int, int i, int j) { x[step] = weight(tile.row + i, tile.col + j); });
+      for_each_group_in_tile(thread, tiles, tile, groups, [&](int place, int i, int group) {
+        const block_scale scale = scales[layout.scale_index(tile.row + i, groups.first + group)];
         group_scales[place] = {scale_normaliser(scale.scale), scale.zero};
       });
       thread.sync();
-      for_each_in_tile(thread, tiles, tile, [&](int place, int i, int j) {
+      for_each_in_tile(thread, tiles, tile, [&](int step, int place, int i, int j) {
         const group_scale& scale = group_scales[(i << tiles.log2_cols) + groups(j)];
-        codes[place] =
-            encode_value(fast_grid, scale.normalise, scale.zero, weight(tile.row + i, tile.col + j));
+        codes[place] = encode_value(fast_grid, scale.normalise, scale.zero, x[step]);
       });
       thread.sync();
       pack_tile(thread, layout, tiles, tile, codes, packed);
@@ -106,7 +107,7 @@ struct pack_kernel {
     for (index_t index = thread.block(); index < tiles.count; index += thread.num_blocks()) {
       const matrix_tile tile(tiles, index);
       thread.sync(); // the codes of the tile before may still be read
-      for_each_in_tile(thread, tiles, tile, [&](int place, int i, int j) {
+      for_each_in_tile(thread, tiles, tile, [&](int, int place, int i, int j) {
         tile_codes[place] = codes(tile.row + i, tile.col + j);
       });
       thread.sync();

@@ -32,9 +32,10 @@ struct tile_decoder {
     return {tiles.num_blocks(most_blocks), matrix_tiles::threads, shared_bytes()};
   }
 
-  /// Calls body(row, col, value) for this thread's share of the elements.
-  template <kernel_thread Thread, class Body>
-  QLR_DEVICE void for_each(Thread& thread, Body&& body) const {
+  /// Calls body(row, col, value, operand) for this thread's share of the elements; operand is what
+  /// load(row, col) has returned before.
+  template <kernel_thread Thread, class Load, class Body>
+  QLR_DEVICE void for_each(Thread& thread, Load&& load, Body&& body) const {
     const quantized_matrix_view matrix = q.loaded();
     const quantized_layout& layout = q.layout;
     auto* levels = thread.template shared<float>(0);
@@ -44,18 +45,22 @@ struct tile_decoder {
     for (index_t index = thread.block(); index < tiles.count; index += thread.num_blocks()) {
       const matrix_tile tile(tiles, index);
       const tile_groups groups(tile, layout.group_cols());
-      thread.sync(); // the scales of the tile before may still be read
-      for_each_in_tile(thread, tiles, tile, [&](int place, int i, int j) {
-        if (j < groups.count)
-          scales[place] = matrix.block(layout.scale_index(tile.row + i, groups.first + j));
-      });
-      thread.sync();
-      for_each_in_tile(thread, tiles, tile, [&](int, int i, int j) {
+      code_t codes[matrix_tiles::steps] = {};
+      float operands[matrix_tiles::steps] = {};
+      for_each_in_tile(thread, tiles, tile, [&](int step, int, int i, int j) {
         const std::uint8_t* bytes =
             q.codes + (tile.row + i) * layout.row_bytes() + packed_bytes(tile.col, layout.bits);
-        const code_t code = packed_code(layout.order, bytes, tile.num_cols, layout.bits, j);
-        body(tile.row + i, tile.col + j,
-             decode_value(levels[code], scales[(i << tiles.log2_cols) + groups(j)]));
+        codes[step] = packed_code(layout.order, bytes, tile.num_cols, layout.bits, j);
+        operands[step] = load(tile.row + i, tile.col + j);
+      });
+      thread.sync(); // the scales of the tile before may still be read
+      for_each_group_in_tile(thread, tiles, tile, groups, [&](int place, int i, int group) {
+        scales[place] = matrix.block(layout.scale_index(tile.row + i, groups.first + group));
+      });
+      thread.sync();
+      for_each_in_tile(thread, tiles, tile, [&](int step, int, int i, int j) {
+        const block_scale scale = scales[(i << tiles.log2_cols) + groups(j)];
+        body(tile.row + i, tile.col + j, decode_value(levels[codes[step]], scale), operands[step]);
       });
     }
   }
@@ -65,14 +70,16 @@ struct tile_decoder {
 struct dequantize_kernel {
   static constexpr std::string_view name = "dequantize_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 8;
+  static constexpr int least_blocks = 6; // 80 registers
 
   tile_decoder decoder;
   device_view<float> out;
 
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
-    decoder.for_each(thread, [&](index_t row, index_t col, float value) { out(row, col) = value; });
+    decoder.for_each(
+        thread, [](index_t, index_t) { return 0.0F; },
+        [&](index_t row, index_t col, float value, float) { out(row, col) = value; });
   }
 };
 
@@ -81,7 +88,7 @@ template <weight_scalar T>
 struct subtract_quantized_kernel {
   static constexpr std::string_view name = "subtract_quantized_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 8;
+  static constexpr int least_blocks = 6; // 80 registers
 
   tile_decoder decoder;
   device_view<const T> weight;
@@ -89,9 +96,9 @@ struct subtract_quantized_kernel {
 
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
-    decoder.for_each(thread, [&](index_t row, index_t col, float value) {
-      x(row, col) = static_cast<float>(weight(row, col)) - value;
-    });
+    decoder.for_each(
+        thread, [&](index_t row, index_t col) { return static_cast<float>(weight(row, col)); },
+        [&](index_t row, index_t col, float value, float w) { x(row, col) = w - value; });
   }
 };
 
@@ -99,7 +106,7 @@ struct subtract_quantized_kernel {
 struct extrapolate_kernel {
   static constexpr std::string_view name = "extrapolate_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 8;
+  static constexpr int least_blocks = 6; // 80 registers
 
   tile_decoder decoder;
   float factor;
@@ -107,9 +114,11 @@ struct extrapolate_kernel {
 
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
-    decoder.for_each(thread, [&](index_t row, index_t col, float value) {
-      x(row, col) = value + rounded_product(factor, x(row, col) - value);
-    });
+    decoder.for_each(
+        thread, [&](index_t row, index_t col) { return x(row, col); },
+        [&](index_t row, index_t col, float value, float old) {
+          x(row, col) = value + rounded_product(factor, old - value);
+        });
   }
 };
 
@@ -156,7 +165,7 @@ inline constexpr index_t most_energy_blocks = 1024;
 struct residual_energies_kernel {
   static constexpr std::string_view name = "residual_energies_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 8;
+  static constexpr int least_blocks = 6; // 80 registers
 
   tile_decoder decoder;
   device_view<const float> x;
@@ -172,9 +181,9 @@ struct residual_energies_kernel {
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
     energy_sums sums;
-    decoder.for_each(thread, [&](index_t row, index_t col, float value) {
-      sums.add(x(row, col) - value, weights(row, col));
-    });
+    decoder.for_each(
+        thread, [&](index_t row, index_t col) { return x(row, col); },
+        [&](index_t row, index_t col, float value, float own) { sums.add(own - value, weights(row, col)); });
     sums.store(thread, thread.template shared<double>(decoder.shared_bytes()), partial + 2 * thread.block());
   }
 };

@@ -14,7 +14,8 @@ namespace qlr::cuda::detail {
 /// rows are short. Tiles start on a multiple of 32 columns, hence on a byte of packed codes.
 struct matrix_tiles {
   static constexpr int size = 512;
-  static constexpr int threads = 128; // of a block that works on a tile
+  static constexpr int threads = 128;          // of a block that works on a tile
+  static constexpr int steps = size / threads; // elements of a thread
 
   index_t rows = 0;
   index_t cols = 0;
@@ -51,14 +52,19 @@ struct matrix_tile {
         num_cols(static_cast<int>(std::min<index_t>(tiles.tile_cols(), tiles.cols - col))) {}
 };
 
-/// Calls body(place, i, j) for this thread's elements (i, j) of a tile; place counts them in the tile.
+/// Calls body(step, place, i, j) for this thread's elements (i, j) of a tile; place counts them in the tile.
+///
+/// The loop is unrolled, so that an array indexed by `step` stays in registers: kernels load all elements of
+/// a tile before they use one, and wait for memory once.
 template <kernel_thread Thread, class Body>
 QLR_DEVICE void for_each_in_tile(Thread& thread, const matrix_tiles& tiles, const matrix_tile& tile,
                                  Body&& body) {
-  for (int place = thread.index(); place < tile.num_rows << tiles.log2_cols; place += thread.num_threads()) {
+  QLR_DEVICE_UNROLL
+  for (int step = 0; step < matrix_tiles::steps; ++step) {
+    const int place = thread.index() + step * matrix_tiles::threads;
     const int i = place >> tiles.log2_cols;
     const int j = place & (tiles.tile_cols() - 1);
-    if (j < tile.num_cols) body(place, i, j);
+    if (i < tile.num_rows && j < tile.num_cols) body(step, place, i, j);
   }
 }
 
@@ -67,7 +73,7 @@ template <kernel_thread Thread, class Body>
 QLR_DEVICE void for_each_element(Thread& thread, const matrix_tiles& tiles, Body&& body) {
   for (index_t index = thread.block(); index < tiles.count; index += thread.num_blocks()) {
     const matrix_tile tile(tiles, index);
-    for_each_in_tile(thread, tiles, tile, [&](int, int i, int j) { body(tile.row + i, tile.col + j); });
+    for_each_in_tile(thread, tiles, tile, [&](int, int, int i, int j) { body(tile.row + i, tile.col + j); });
   }
 }
 
@@ -97,6 +103,20 @@ private:
   unsigned boundary_ = 0;
   unsigned reciprocal_ = 0;
 };
+
+/// Calls body(place, i, group) for this thread's share of the groups of a tile, row i of it and group counted
+/// from the first; place is where for_each_in_tile finds what is kept for (i, groups(j)).
+///
+/// Not unrolled: most tiles have fewer groups than a block has threads.
+template <kernel_thread Thread, class Body>
+QLR_DEVICE void for_each_group_in_tile(Thread& thread, const matrix_tiles& tiles, const matrix_tile& tile,
+                                       const tile_groups& groups, Body&& body) {
+  QLR_DEVICE_NO_UNROLL
+  for (int place = thread.index(); place < tile.num_rows << tiles.log2_cols; place += matrix_tiles::threads) {
+    const int group = place & (tiles.tile_cols() - 1);
+    if (group < groups.count) body(place, place >> tiles.log2_cols, group);
+  }
+}
 
 /// A grid where its tables are looked up fast: in shared memory, unless it is small.
 ///

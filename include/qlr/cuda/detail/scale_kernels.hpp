@@ -43,11 +43,11 @@ inline constexpr index_t most_staged_group = 320;
 
 /// Consecutive groups of a matrix in shared memory, one per thread of a block.
 ///
-///   places   threads x {address of the first element, number of elements}
+///   places   threads x {offset of the first element, number of elements}
 ///   values   threads x stride floats; the stride is odd, so that threads read different banks
 struct group_stage {
   struct place {
-    const float* data;
+    index_t offset;
     index_t count;
   };
 
@@ -82,20 +82,37 @@ struct group_stage {
     if (index < layout.num_scales()) {
       const device_view<const float> group = group_of(weight, layout, index);
       own = group.cols();
-      places[thread.index()] = {group.data(), own};
+      places[thread.index()] = {group.data() - weight.data(), own};
     } else {
-      places[thread.index()] = {nullptr, 0};
+      places[thread.index()] = {0, 0};
     }
     thread.sync();
-    for (int i = thread.index(); i < threads * width; i += threads) {
-      // Exact: width * reciprocal exceeds 2^31 by less than width, and i * width is below 2^24.
-      const auto group = static_cast<int>((static_cast<std::uint64_t>(i) * reciprocal) >> 31U);
-      const int j = i - group * width;
-      const place from = places[group];
-      if (j < from.count) values[group * stride() + j] = from.data[j * weight.col_stride()];
-    }
+    for (int i = thread.index(); i < threads * width; i += unroll * threads) load_some(places, values, i);
     thread.sync();
     return {values + thread.index() * stride(), own == 0 ? 0 : 1, own};
+  }
+
+private:
+  static constexpr int unroll = 8; // loads under way before the first is waited for
+
+  /// Elements i, i + threads ... of the stage.
+  QLR_DEVICE void load_some(const place* places, float* values, int i) const {
+    float x[unroll] = {};
+    int target[unroll] = {};
+    QLR_DEVICE_UNROLL
+    for (int step = 0; step < unroll; ++step, i += threads) {
+      // Exact: width * reciprocal exceeds 2^31 by less than width, and i * width is below 2^25.
+      const auto group = static_cast<int>((static_cast<std::uint64_t>(i) * reciprocal) >> 31U);
+      const int j = i - group * width;
+      target[step] = -1;
+      if (group >= threads || j >= places[group].count) continue;
+      target[step] = group * stride() + j;
+      x[step] = weight.data()[places[group].offset + j * weight.col_stride()];
+    }
+    QLR_DEVICE_UNROLL
+    for (int step = 0; step < unroll; ++step) {
+      if (target[step] >= 0) values[target[step]] = x[step];
+    }
   }
 };
 
