@@ -125,10 +125,9 @@ private:
       const int l = i / pieces;
       const int j = i % pieces * 4;
       if (j + 3 <= l) continue;
-      const int left = count - j; // zeros behind the block
-      const int bytes = 4 * (left < 0 ? 0 : (left < 4 ? left : 4));
-      const float* const from = coupling.row(begin + l) + begin + (left > 0 ? j : 0);
-      thread.copy_async(tile + l * rounded_cols + j, from, bytes);
+      const bool is_inside = j < count; // behind the block are zeros, as in the padding of its rows
+      const float* const from = coupling.row(begin + l) + begin + (is_inside ? j : 0);
+      thread.copy_async(tile + l * rounded_cols + j, from, is_inside ? 16 : 0);
     }
     thread.commit_copies();
     return tile;
