@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
 #include <cuda/support.hpp>
+#include <qlr/cuda/detail/packed_layout.hpp>
 #include <qlr/cuda/detail/warpgroup_thread.hpp>
 #include <qlr/cuda/device_buffer.hpp>
 #include <support/catch.hpp>
@@ -81,7 +82,7 @@ struct product_kernel {
   template <class Thread>
   QLR_DEVICE void copy_tile(Thread& thread, unsigned char* tile) const {
     for (int i = thread.index(); i < 128 * 8; i += 128)
-      thread.copy_async(tile + detail::swizzled_offset(i / 8, i % 8), b + 64 * (i / 8) + 8 * (i % 8), 16);
+      thread.copy_async(tile + 16 * detail::swizzled_chunk(i / 8, i % 8), b + 64 * (i / 8) + 8 * (i % 8), 16);
     thread.commit_copies();
   }
 
@@ -154,7 +155,7 @@ TEST_CASE("swizzled tile: a permutation of the row's pieces that spreads a colum
     for (int piece = 0; piece < 8; ++piece) {
       std::set<int> banks;
       for (int row = first; row < first + 8; ++row) {
-        const int offset = detail::swizzled_offset(row, piece);
+        const int offset = 16 * detail::swizzled_chunk(row, piece);
         CHECK(offset / 128 == row);
         CHECK(offset % 16 == 0);
         banks.insert(offset % 128 / 16);
@@ -187,9 +188,9 @@ TEST_CASE("simulator: descriptors are decoded as the hardware does", "[cuda]") {
   for (std::uint32_t row = 0; row < 128; ++row) {
     for (std::uint32_t col = 0; col < 64; ++col) {
       const std::uint64_t descriptor = detail::swizzled_descriptor(0x2400, static_cast<int>(col / 16));
-      const int offset = detail::swizzled_offset(static_cast<int>(row), static_cast<int>(col / 8));
+      const int chunk = detail::swizzled_chunk(static_cast<int>(row), static_cast<int>(col / 8));
       CHECK(qlr::test::described_address(descriptor, row, col % 16) ==
-            0x2400U + static_cast<std::uint32_t>(offset) + 2 * (col % 8));
+            0x2400U + 16 * static_cast<std::uint32_t>(chunk) + 2 * (col % 8));
     }
   }
   CHECK_THROWS(qlr::test::described_address(0, 0, 0)); // not permuted

@@ -14,27 +14,16 @@ namespace qlr::cuda::detail {
 /// Threads that issue one asynchronous product together: four warps.
 inline constexpr int warpgroup_size = 4 * warp_size;
 
-/// Tiles of 16-bit elements that multiply_async reads: rows of 64 elements, which are 128 bytes or 8 pieces,
-/// one below the other; piece p of row r lies at place p ^ (r % 8) of its row, so that the same piece of 8
-/// consecutive rows touches all banks. A tile starts at a multiple of 1024 bytes.
-inline constexpr int swizzled_row_elements = 64;
-inline constexpr int swizzled_row_bytes = 128;
-inline constexpr int swizzled_piece_bytes = 16;
-
-/// Byte in its tile of piece 0 to 7 of a row.
-QLR_HOST_DEVICE constexpr int swizzled_offset(int row, int piece) {
-  return row * swizzled_row_bytes + (piece ^ (row % 8)) * swizzled_piece_bytes;
-}
-
-/// Matrix descriptor of the 16 columns from 16 * step on, step 0 to 3, of the tile at this address.
+/// Matrix descriptor of the 16 columns from 16 * step on, step 0 to 3, of a tile at this address: rows of 64
+/// elements in 8 chunks of 16 bytes, permuted as swizzled_chunk does; a tile starts at a multiple of 1024.
 ///
 /// Bits 0-13: address / 16 of the first row's first byte before the permutation, which the hardware applies
 /// to the sum of this and the element's offset. Bits 16-29: not used by this layout, 1. Bits 32-45: bytes /
 /// 16 from 8 rows to the next 8. Bits 62-63: 1 = permuted in rows of 128 bytes.
 QLR_HOST_DEVICE constexpr std::uint64_t swizzled_descriptor(std::uint32_t tile_address, int step) {
-  constexpr std::uint64_t layout = (std::uint64_t{1} << 62U) |
-                                   (std::uint64_t{8 * swizzled_row_bytes / 16} << 32U) |
-                                   (std::uint64_t{1} << 16U);
+  constexpr int row_bytes = 128;
+  constexpr std::uint64_t layout =
+      (std::uint64_t{1} << 62U) | (std::uint64_t{8 * row_bytes / 16} << 32U) | (std::uint64_t{1} << 16U);
   return layout | ((tile_address >> 4U) + 2U * static_cast<std::uint32_t>(step));
 }
 
