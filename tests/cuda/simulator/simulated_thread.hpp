@@ -65,6 +65,7 @@ public:
     step();
     return before;
   }
+  std::uint32_t arrive(std::uint32_t* address, std::uint32_t value) { return add_atomic(address, value); }
   void publish(std::uint32_t* address, std::uint32_t value) {
     *address = value;
     step();

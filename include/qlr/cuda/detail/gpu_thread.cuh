@@ -42,6 +42,12 @@ public:
   QLR_DEVICE std::uint32_t add_atomic(std::uint32_t* address, std::uint32_t value) const {
     return atomicAdd(address, value);
   }
+  QLR_DEVICE std::uint32_t arrive(std::uint32_t* address, std::uint32_t value) const {
+    __threadfence(); // cumulative: what the block wrote before its last sync() is ordered too
+    const std::uint32_t before = atomicAdd(address, value);
+    __threadfence();
+    return before;
+  }
   QLR_DEVICE void publish(std::uint32_t* address, std::uint32_t value) const {
     __threadfence(); // cumulative: what the block wrote before its last sync() is ordered too
     asm volatile("st.release.gpu.global.u32 [%0], %1;" ::"l"(address), "r"(value) : "memory");

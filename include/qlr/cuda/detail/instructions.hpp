@@ -129,9 +129,15 @@ template <class T>
 #endif
 }
 
-/// Sixteen bytes that are loaded or stored by one instruction.
+/// Eight or sixteen bytes that are loaded or stored by one instruction.
+struct alignas(8) word_pair {
+  std::uint32_t words[2];
+};
 struct alignas(16) quad {
   std::uint32_t words[4];
+};
+struct alignas(8) float_pair {
+  float values[2];
 };
 struct alignas(16) float_quad {
   float values[4];

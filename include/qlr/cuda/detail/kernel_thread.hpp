@@ -30,6 +30,9 @@ struct launch_shape {
 /// - sync(): waits for all threads of the block; sync_warp(): for those of the warp, memory included
 /// - shuffle(value, lane), shuffle_xor(value, mask): another lane's value; all lanes of the warp take part
 /// - add_atomic(address, value): adds in global memory, returns what was there
+/// - arrive(address, value): adds like add_atomic; whoever arrives later, or observes the sum, sees what this
+/// block
+///   wrote before its last sync(), and the caller sees what earlier ones wrote
 /// - publish(address, value): stores so that a reader that sees the value sees all earlier writes of this
 ///   thread (and of those it synchronised with); observe(address): the matching load; pause(): yields while
 ///   spinning
@@ -59,6 +62,7 @@ concept kernel_thread = requires(Thread& thread, std::uint32_t* word, const std:
   { thread.shuffle(1.0F, 0) } -> std::same_as<float>;
   { thread.shuffle_xor(1.0, 0) } -> std::same_as<double>;
   { thread.add_atomic(word, 1U) } -> std::same_as<std::uint32_t>;
+  { thread.arrive(word, 1U) } -> std::same_as<std::uint32_t>;
   thread.publish(word, 1U);
   { thread.observe(const_word) } -> std::same_as<std::uint32_t>;
   thread.pause();

@@ -6,8 +6,6 @@
 #include <qlr/cuda/detail/kernel_thread.hpp>
 #include <qlr/cuda/detail/packed_layout.hpp>
 
-#include <cstring>
-
 namespace qlr::cuda::detail {
 
 // Codes become numbers by a table in shared memory with a copy for every lane: entry e of lane l is the word
@@ -59,9 +57,9 @@ template <int Bits>
       const quad words = *reinterpret_cast<const quad*>(source);
       for (int i = 0; i < 4; ++i) out.words[4 * part + i] = words.words[i];
     } else if constexpr (load == 2) {
-      const auto words = *reinterpret_cast<const std::uint64_t*>(source);
-      out.words[0] = static_cast<std::uint32_t>(words);
-      out.words[1] = static_cast<std::uint32_t>(words >> 32U);
+      const word_pair words = *reinterpret_cast<const word_pair*>(source);
+      out.words[0] = words.words[0];
+      out.words[1] = words.words[1];
     } else {
       for (int i = 0; i < load; ++i) out.words[i] = source[i];
     }

@@ -108,6 +108,10 @@ struct matmul_arguments {
   [[nodiscard]] QLR_HOST_DEVICE const rank_group& group(int index) const {
     return index < num_base_groups ? base_groups[index] : adapter_groups[index - num_base_groups];
   }
+  /// Blocks of 64 columns of R, which has no padding between groups of columns.
+  [[nodiscard]] QLR_HOST_DEVICE index_t num_right_blocks() const {
+    return (weights.columns.cols + block_cols - 1) / block_cols;
+  }
   [[nodiscard]] QLR_HOST_DEVICE index_t num_right_items() const {
     return schedule.token_tiles * num_groups() * schedule.right_slices;
   }
