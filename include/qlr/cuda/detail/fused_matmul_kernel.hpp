@@ -2,9 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/cuda/detail/matmul_output.hpp>
-#include <qlr/cuda/detail/matmul_projection.hpp>
-#include <qlr/cuda/detail/matmul_stage.hpp>
+#include <qlr/cuda/detail/matmul_block.hpp>
 
 #include <string_view>
 
@@ -36,21 +34,27 @@ inline constexpr int most_stages = 6;
 ///
 /// Tickets are given out in the order of items and a tile of Y waits only for projections, which come first
 /// and wait for nothing: whatever blocks the device runs, in whatever order, the work goes on.
-template <int Bits, class T, int Tokens, kernel_thread Thread>
-class fused_matmul_block {
+template <int Bits, class T, class Shape, kernel_thread Thread>
+class fused_matmul_block : matmul_block<Bits, T, Shape, Thread> {
+  using base = matmul_block<Bits, T, Shape, Thread>;
+  using base::arguments_;
+  using base::control_;
+  using base::is_first;
+  using base::item_at;
+  using base::place_;
+  using base::thread_;
+
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
-  using tile_sums = float[shape::warp_tiles][shape::fragments][4];
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
+  using typename base::tile_sums;
 
   QLR_DEVICE fused_matmul_block(Thread& thread, const matmul_arguments& arguments)
-      : thread_(thread), arguments_(arguments), place_(thread.index()),
-        control_(thread.template shared<std::uint32_t>(memory::control_offset)), load_(thread, arguments),
-        multiply_(thread, arguments, place_, thread.template shared<const std::uint32_t>(0)),
-        project_(thread, arguments), output_(thread, arguments, place_) {}
+      : base(thread, arguments),
+        multiply_(thread, arguments, place_, thread.template shared<const std::uint32_t>(0)) {}
 
   QLR_DEVICE void run() {
-    if (is_first()) control_[0] = thread_.add_atomic(&arguments_.counters->ticket, 1U);
+    if (is_first()) control_[0] = this->take_ticket();
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     thread_.sync();
     cursor loading{0, 0, item_at(0)};
@@ -68,7 +72,7 @@ public:
         loading = {loading.sequence + 1, 0, item_at(loading.sequence + 1)};
         request_ticket(loading, next_ticket);
       }
-      if (!loading.item.is_none) load_(loading.item, loading.stage++, slot(load_slot));
+      if (!loading.item.is_none) this->load_(loading.item, loading.stage++, slot(load_slot));
       thread_.commit_copies();
       if (pass >= stages - 1) {
         if (computing.item.is_none) break;
@@ -80,7 +84,7 @@ public:
       load_slot = load_slot + 1 == stages ? 0 : load_slot + 1;
       compute_slot = compute_slot + 1 == stages ? 0 : compute_slot + 1;
     }
-    leave();
+    this->leave();
   }
 
 private:
@@ -90,15 +94,9 @@ private:
     work_item item;
   };
 
-  [[nodiscard]] QLR_DEVICE bool is_first() const { return thread_.index() == 0; }
-
-  [[nodiscard]] QLR_DEVICE work_item item_at(int sequence) const {
-    return make_item(thread_, arguments_, control_[sequence % memory::num_tickets], Tokens);
-  }
-
   /// Asks for the ticket of the item after the one that is being loaded.
   QLR_DEVICE void request_ticket(const cursor& loading, std::uint32_t& ticket) const {
-    if (!loading.item.is_none && is_first()) ticket = thread_.add_atomic(&arguments_.counters->ticket, 1U);
+    if (!loading.item.is_none && is_first()) ticket = this->take_ticket();
   }
 
   [[nodiscard]] QLR_DEVICE unsigned char* slot(int index) const {
@@ -109,7 +107,7 @@ private:
   QLR_DEVICE void compute(cursor& computing, const unsigned char* stage, tile_sums& sums) {
     const work_item& item = computing.item;
     if (item.is_projection) {
-      project_.multiply(item, stage, sums);
+      this->project_.multiply(item, stage, sums);
     } else {
       const int block = item.first_block + computing.stage * shape::stage_blocks + place_.col_warp;
       const index_t tile =
@@ -119,108 +117,29 @@ private:
     }
     if (++computing.stage < item.num_stages) return;
     if (item.is_projection) {
-      finish_projection(item, sums);
+      this->finish_projection(item, sums);
     } else {
-      finish_tile(item, sums);
+      this->finish_tile(item, sums);
     }
-    QLR_UNROLL
-    for (int i = 0; i < shape::warp_tiles; ++i) {
-      QLR_UNROLL
-      for (int f = 0; f < shape::fragments; ++f) {
-        QLR_UNROLL
-        for (int j = 0; j < 4; ++j) sums[i][f][j] = 0;
-      }
-    }
+    this->clear(sums);
     computing = {computing.sequence + 1, 0, item_at(computing.sequence + 1)};
   }
 
-  /// True for all threads of the block that arrives last of `expected` at a counter, which is zero again
-  /// then.
-  [[nodiscard]] QLR_DEVICE bool is_last(std::uint32_t* counter, int expected) const {
-    thread_.sync(); // everything is written
-    if (is_first()) {
-      const bool last = thread_.arrive(counter, 1U) + 1U == static_cast<std::uint32_t>(expected);
-      if (last) thread_.publish(counter, 0U);
-      control_[memory::num_tickets] = last ? 1U : 0U;
-    }
-    thread_.sync();
-    return control_[memory::num_tickets] != 0U;
-  }
-
-  QLR_DEVICE void finish_projection(const work_item& item, tile_sums& sums) const {
-    const matmul_schedule& schedule = arguments_.schedule;
-    if (!item.is_skipped) {
-      project_.store(item, sums);
-      const index_t place = static_cast<index_t>(item.token_tile) * arguments_.num_groups() + item.group;
-      if (schedule.right_slices > 1) {
-        if (!is_last(arguments_.counters->right_arrivals + place, schedule.right_slices)) return;
-      } else {
-        thread_.sync();
-      }
-      project_.finish(item);
-      thread_.sync();
-    } else if (item.slice != 0) {
-      return;
-    }
-    if (is_first()) (void)thread_.arrive(arguments_.counters->ready + item.token_tile, 1U);
-  }
-
-  QLR_DEVICE void finish_tile(const work_item& item, tile_sums& sums) const {
-    const matmul_schedule& schedule = arguments_.schedule;
-    output_.add_column_halves(thread_.template shared<unsigned char>(memory::sums_offset), sums);
-    const bool holds_sums = place_.col_warp == 0;
-    if (schedule.slices > 1) {
-      if (holds_sums) output_.store_partial(item, sums);
-      const index_t tile = item.token_tile * schedule.row_tiles + item.row_tile;
-      if (!is_last(arguments_.counters->tile_arrivals + tile, schedule.slices)) return;
-      if (holds_sums) output_.add_partials(item, sums);
-    }
-    const int groups = arguments_.num_groups();
-    if (groups > 0) {
-      if (is_first()) {
-        const std::uint32_t* ready = arguments_.counters->ready + item.token_tile;
-        while (thread_.observe(ready) != static_cast<std::uint32_t>(groups)) thread_.pause();
-      }
-      thread_.sync();
-    }
-    if (!holds_sums) return;
-    output_.apply_row_factors(item, sums);
-    for (int group = 0; group < groups; ++group) {
-      if (takes_part(thread_, arguments_, item.token_tile, Tokens, arguments_.group(group).adapter))
-        output_.add_low_rank(item, group, sums);
-    }
-    output_.store(item, sums);
-  }
-
-  /// The last block leaves the counters as it found them.
-  QLR_DEVICE void leave() const {
-    if (!is_last(&arguments_.counters->exited, static_cast<int>(thread_.num_blocks()))) return;
-    if (is_first()) thread_.publish(&arguments_.counters->ticket, 0U);
-    for (index_t i = thread_.index(); i < arguments_.schedule.token_tiles; i += shape::threads)
-      arguments_.counters->ready[i] = 0U;
-  }
-
-  Thread& thread_;
-  const matmul_arguments& arguments_;
-  warp_place<Tokens> place_;
-  std::uint32_t* control_; ///< tickets of this block's items by sequence number modulo 16, then one answer
-  stage_loader<Bits, Tokens, Thread> load_;
-  tile_product<Bits, T, Tokens, Thread> multiply_;
-  projection<Bits, T, Tokens, Thread> project_;
-  tile_output<T, Tokens, Thread> output_;
+  tile_product<Bits, T, Shape, Thread> multiply_;
 };
 
 /// Y = X Q^T + s (X R^T) L^T + bias for tiles of 128 rows of Q and `Tokens` tokens.
 template <int Bits, class T, int Tokens>
 struct fused_matmul_kernel {
   static constexpr std::string_view name = "fused_matmul_kernel";
-  static constexpr int most_threads = tile_shape<Tokens>::threads;
-  static constexpr int least_blocks = tile_shape<Tokens>::least_blocks;
+  using shape = tile_shape<Tokens>;
+  static constexpr int most_threads = shape::threads;
+  static constexpr int least_blocks = shape::least_blocks;
   matmul_arguments arguments;
 
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
-    fused_matmul_block<Bits, T, Tokens, Thread>(thread, arguments).run();
+    fused_matmul_block<Bits, T, shape, Thread>(thread, arguments).run();
   }
 };
 

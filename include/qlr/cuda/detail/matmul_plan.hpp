@@ -23,10 +23,9 @@ struct tile_constants {
   int ring_offset;
 };
 
-template <int Bits, int Tokens>
+template <int Bits, class shape>
 [[nodiscard]] constexpr tile_constants constants_of() {
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
+  using memory = tile_memory<Bits, shape>;
   return {shape::rows,         shape::tokens,      shape::threads,  shape::least_blocks,
           shape::stage_blocks, memory::code_bytes, memory::x_bytes, memory::ring_offset};
 }

@@ -15,12 +15,12 @@ namespace qlr::cuda::detail {
 
 /// Projections P = scale * R x of one rank group and token tile. Every token's numbers are divided by a power
 /// of two before they are rounded to T, so that no outlier of X overflows fp16.
-template <int Bits, class T, int Tokens, kernel_thread Thread>
+template <int Bits, class T, class Shape, kernel_thread Thread>
 class projection {
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
-  using tile_sums = typename tile_product<Bits, T, Tokens, Thread>::tile_sums;
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
+  using tile_sums = float[shape::warp_tiles][shape::fragments][4];
 
   QLR_DEVICE projection(Thread& thread, const matmul_arguments& arguments)
       : thread_(thread), arguments_(arguments), lane_(thread.index() % warp_size),
@@ -41,7 +41,7 @@ public:
       QLR_UNROLL
       for (int i = 0; i < warp_fragments; ++i) {
         const int fragment = warp_ / 4 + i * token_stride;
-        if (fragment >= Tokens / 8) continue;
+        if (fragment >= shape::tokens / 8) continue;
         std::uint32_t x[2][2];
         load_two_steps(thread_, stage + memory::code_bytes, lane_, fragment, step, x);
         QLR_UNROLL
@@ -57,7 +57,7 @@ public:
     QLR_UNROLL
     for (int i = 0; i < warp_fragments; ++i) {
       const int fragment = warp_ / 4 + i * token_stride;
-      if (fragment >= Tokens / 8) continue;
+      if (fragment >= shape::tokens / 8) continue;
       QLR_UNROLL
       for (int j = 0; j < 4; ++j) {
         const int token = 8 * fragment + 2 * (lane_ % 4) + j % 2;
@@ -70,8 +70,8 @@ public:
   QLR_DEVICE void finish(const work_item& item) const {
     const rank_group& group = arguments_.group(item.group);
     const index_t groups = arguments_.num_groups();
-    for (int i = warp_; i < Tokens; i += shape::warps) {
-      const index_t token = static_cast<index_t>(item.token_tile) * Tokens + i;
+    for (int i = warp_; i < shape::tokens; i += shape::warps) {
+      const index_t token = static_cast<index_t>(item.token_tile) * shape::tokens + i;
       const bool exists = token < arguments_.tokens &&
                           (group.adapter < 0 || arguments_.adapter_of_token[token] == group.adapter);
       float sums[2] = {};
@@ -103,7 +103,7 @@ public:
 
 private:
   static constexpr int token_stride = shape::warps / 4;
-  static constexpr int warp_fragments = (Tokens / 8 + token_stride - 1) / token_stride;
+  static constexpr int warp_fragments = (shape::tokens / 8 + token_stride - 1) / token_stride;
   static_assert(warp_fragments <= shape::warp_tiles * shape::fragments);
 
   [[nodiscard]] QLR_DEVICE int tile() const { return warp_ % 4; }
@@ -117,7 +117,7 @@ private:
     const index_t place = (static_cast<index_t>(item.token_tile) * arguments_.num_groups() + item.group) *
                               arguments_.schedule.right_slices +
                           slice;
-    return arguments_.right_partials + place * Tokens * ranks_per_group;
+    return arguments_.right_partials + place * shape::tokens * ranks_per_group;
   }
 
   Thread& thread_;

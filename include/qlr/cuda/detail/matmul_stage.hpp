@@ -9,11 +9,11 @@ namespace qlr::cuda::detail {
 
 /// Fills stages of the ring in shared memory by asynchronous copies of 16 bytes; every thread of the block
 /// takes its share.
-template <int Bits, int Tokens, kernel_thread Thread>
+template <int Bits, class Shape, kernel_thread Thread>
 class stage_loader {
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
 
   QLR_DEVICE stage_loader(Thread& thread, const matmul_arguments& arguments)
       : thread_(thread), arguments_(arguments) {}
@@ -113,14 +113,14 @@ private:
   /// X, (blocks, tokens, 64) swizzled; zero behind the last token and column.
   QLR_DEVICE void load_x(const work_item& item, int block, int blocks, bool maps_columns,
                          unsigned char* to) const {
-    const index_t first_token = static_cast<index_t>(item.token_tile) * Tokens;
+    const index_t first_token = static_cast<index_t>(item.token_tile) * shape::tokens;
     const bool gathers = arguments_.schedule.gathers;
-    share(blocks * Tokens * 8, [&](int index) {
+    share(blocks * shape::tokens * 8, [&](int index) {
       const int chunk = index % 8;
-      const int token = index / 8 % Tokens;
-      const int in_stage = index / (8 * Tokens);
+      const int token = index / 8 % shape::tokens;
+      const int in_stage = index / (8 * shape::tokens);
       const index_t col = static_cast<index_t>(block + in_stage) * block_cols + 8 * chunk;
-      unsigned char* target = to + 16 * (in_stage * 8 * Tokens + swizzled_chunk(token, chunk));
+      unsigned char* target = to + 16 * (in_stage * 8 * shape::tokens + swizzled_chunk(token, chunk));
       if (gathers) {
         *reinterpret_cast<quad*>(target) = gather(first_token + token, col, maps_columns);
         return;

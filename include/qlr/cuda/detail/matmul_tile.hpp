@@ -44,22 +44,22 @@ struct tile_shape {
 
 /// Bytes of a stage and of a block's shared memory: table, control words, sums of the second half of the
 /// columns, ring of stages.
-template <int Bits, int Tokens>
+template <int Bits, class Shape>
 struct tile_memory {
-  using shape = tile_shape<Tokens>;
+  using shape = Shape;
   static constexpr int right_bytes = 4 * words_per_block(number_bits) * 4; ///< four tiles of R
   static constexpr int weight_bytes = shape::row_tiles * shape::stage_blocks * words_per_block(Bits) * 4;
   static constexpr int code_bytes = weight_bytes > right_bytes ? weight_bytes : right_bytes;
-  static constexpr int x_bytes = shape::stage_blocks * Tokens * block_cols * 2;
+  static constexpr int x_bytes = shape::stage_blocks * shape::tokens * block_cols * 2;
 
   static constexpr int num_tickets = 16;
   static constexpr int control_offset = table_bytes(Bits);
   static constexpr int sums_offset = control_offset + 128;
-  static constexpr int ring_offset = sums_offset + (shape::col_warps - 1) * shape::rows * Tokens * 4;
+  static constexpr int ring_offset = sums_offset + (shape::col_warps - 1) * shape::rows * shape::tokens * 4;
 };
 
 /// Position of a thread's warp in the tile.
-template <int Tokens>
+template <class Shape>
 struct warp_place {
   int lane;
   int row_warp;
@@ -67,7 +67,7 @@ struct warp_place {
   int col_warp;
 
   QLR_DEVICE explicit warp_place(int thread_index) {
-    using shape = tile_shape<Tokens>;
+    using shape = Shape;
     const int warp = thread_index / warp_size;
     lane = thread_index % warp_size;
     row_warp = warp % shape::row_warps;
@@ -112,14 +112,14 @@ QLR_DEVICE void load_two_steps(Thread& thread, const unsigned char* x, int lane,
 }
 
 /// One block of 64 columns for one warp: sums += Q X^T.
-template <int Bits, class T, int Tokens, kernel_thread Thread>
+template <int Bits, class T, class Shape, kernel_thread Thread>
 class tile_product {
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
   using tile_sums = float[shape::warp_tiles][shape::fragments][4];
 
-  QLR_DEVICE tile_product(Thread& thread, const matmul_arguments& arguments, const warp_place<Tokens>& place,
+  QLR_DEVICE tile_product(Thread& thread, const matmul_arguments& arguments, const warp_place<Shape>& place,
                           const std::uint32_t* table)
       : thread_(thread), arguments_(arguments), place_(place), look_up_(table, place.lane) {}
 
@@ -143,7 +143,7 @@ private:
   using operands = std::uint32_t[shape::warp_tiles][4];
 
   [[nodiscard]] QLR_DEVICE const unsigned char* x_of(const unsigned char* stage) const {
-    return stage + memory::code_bytes + place_.col_warp * Tokens * block_cols * 2;
+    return stage + memory::code_bytes + place_.col_warp * shape::tokens * block_cols * 2;
   }
 
   /// Index of the first of 16 scales for a row tile of this warp.
@@ -302,7 +302,7 @@ private:
 
   Thread& thread_;
   const matmul_arguments& arguments_;
-  const warp_place<Tokens>& place_;
+  const warp_place<Shape>& place_;
   level_lookup<Bits> look_up_;
 };
 
