@@ -89,7 +89,7 @@ struct ring_shape {
 /// @param slices  of each tile's reduction; 0: chosen for the device
 [[nodiscard]] inline matmul_plan make_plan(const packed_view& weights, const tile_constants& tile,
                                            bool gathers, index_t tokens, index_t num_groups, index_t slices,
-                                           const device_properties& device, int most_stages) {
+                                           const device_properties& device, int longest_ring) {
   matmul_plan plan;
   matmul_schedule& schedule = plan.schedule;
   schedule.gathers = gathers;
@@ -107,7 +107,7 @@ struct ring_shape {
   const int end =
       schedule.factor_offset + (weights.column_factors != nullptr ? tile.stage_blocks * block_cols * 4 : 0);
   schedule.stage_bytes = static_cast<std::int32_t>(divide_up(end, 128) * 128);
-  const ring_shape ring = fit_ring(tile, schedule.stage_bytes, device, most_stages);
+  const ring_shape ring = fit_ring(tile, schedule.stage_bytes, device, longest_ring);
   schedule.stages = ring.stages;
 
   const index_t blocks = static_cast<index_t>(device.multiprocessors) * std::max(ring.blocks, 1);
