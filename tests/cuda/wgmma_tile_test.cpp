@@ -24,7 +24,8 @@ using qlr::index_t;
 template <class T, int Bits, int RowTiles>
 struct tile_kernel {
   static constexpr std::string_view name = "tile_kernel";
-  static constexpr int most_threads = detail::group_tile_threads;
+  using shape = detail::group_shape<RowTiles>;
+  static constexpr int most_threads = shape::threads;
   static constexpr int least_blocks = 1;
 
   detail::matmul_arguments args;
@@ -38,19 +39,22 @@ struct tile_kernel {
   template <class Thread>
   QLR_DEVICE void run(Thread& thread) const {
     detail::fill_table<Bits>(thread, args.weights.table, thread.template shared<std::uint32_t>(0));
-    const index_t row_tile = thread.block() % args.schedule.row_tiles;
-    const index_t first_token = thread.block() / args.schedule.row_tiles * detail::group_tile_tokens;
-    detail::group_tile<T, Bits, RowTiles, Thread> tile(thread, args, row_tile * 8 * RowTiles, first_token);
-    float sums[RowTiles][64] = {};
-    tile.multiply(sums);
+    detail::work_item item;
+    item.row_tile = static_cast<std::int32_t>(thread.block() % args.schedule.row_tiles);
+    item.token_tile = static_cast<std::int32_t>(thread.block() / args.schedule.row_tiles);
+    item.num_stages = static_cast<std::int32_t>(args.weights.columns.num_blocks);
+    float sums[RowTiles][16][4] = {};
+    detail::group_tile<T, Bits, RowTiles, Thread>(thread, args, item).multiply(sums);
+    const int lane = thread.index() % 32;
     QLR_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       QLR_UNROLL
       for (int i = 0; i < 64; ++i) {
-        const index_t row = row_tile * 128 * RowTiles + tile.row_of(r) + 8 * (i / 2 % 2);
-        const index_t token = first_token + tile.token_of(i);
+        const index_t row = item.row_tile * shape::rows + (thread.index() / 32 * RowTiles + r) * 16 +
+                            lane / 4 + i % 4 / 2 * 8;
+        const index_t token = item.token_tile * shape::tokens + i / 4 * 8 + 2 * (lane % 4) + i % 2;
         if (row < args.weights.rows && token < args.tokens)
-          out[token * args.weights.rows + row] = sums[r][i] * args.weights.row_factors[row];
+          out[token * args.weights.rows + row] = sums[r][i / 4][i % 4] * args.weights.row_factors[row];
       }
     }
   }
@@ -123,10 +127,11 @@ void check_case(const tile_case& c) {
   kernel.args.tokens = c.tokens;
   kernel.args.schedule.row_tiles = (c.rows + 128 * RowTiles - 1) / (128 * RowTiles);
   kernel.args.schedule.token_tiles = (c.tokens + 127) / 128;
-  const detail::group_memory memory = detail::lay_out_group_memory(kernel.args.weights, Bits, RowTiles);
+  const detail::group_memory memory =
+      detail::lay_out_group_memory<Bits, detail::group_shape<RowTiles>>(kernel.args.weights);
   qlr::test::test_launcher::launch(kernel,
                                    {kernel.args.schedule.row_tiles * kernel.args.schedule.token_tiles,
-                                    detail::group_tile_threads, memory.bytes},
+                                    detail::group_shape<RowTiles>::threads, memory.bytes},
                                    nullptr);
   qlr::cuda::copy_to_host(out_device.data(), std::span<float>(out), nullptr);
 

@@ -4,7 +4,7 @@
 
 #include <qlr/config.hpp>
 #include <qlr/cuda/detail/level_table.hpp>
-#include <qlr/cuda/detail/matmul_arguments.hpp>
+#include <qlr/cuda/detail/matmul_items.hpp>
 #include <qlr/cuda/detail/matmul_tile.hpp>
 #include <qlr/cuda/detail/warpgroup_thread.hpp>
 
@@ -41,13 +41,41 @@ namespace qlr::cuda::detail {
 // still under way then. Scales of stage s + 1 are read during stage s, so two stages have landed at its
 // start.
 
-inline constexpr int group_tile_tokens = 128;
-inline constexpr int group_tile_threads = 2 * warpgroup_size;
-inline constexpr int group_stage_bytes = group_tile_tokens * 2 * block_cols;
-inline constexpr int group_stages = 6;
+/// How the warps of two warpgroups share a tile of Y; see tile_shape. Each warp has RowTiles blocks of 16
+/// rows of Q: the same block of each warp of a group makes the 64 rows of a product.
+template <int RowTiles>
+struct group_shape {
+  static constexpr int tokens = 128;
+  static constexpr int row_warps = 8;
+  static constexpr int col_warps = 1;
+  static constexpr int token_warps = 1;
+  static constexpr int warps = 8;
+  static constexpr int threads = 2 * warpgroup_size;
+  static constexpr int least_blocks = 1;
+  static constexpr int warp_tiles = RowTiles;
+  static constexpr int row_tiles = warps * RowTiles;
+  static constexpr int rows = row_tiles * tile_rows;
+  static constexpr int fragments = tokens / 8;
+  static constexpr int stage_blocks = 1;
+  static constexpr int partial_threads = threads;
+  static constexpr int group_tiles = RowTiles;
+};
 
-/// Where things are in the shared memory of a block: table, ring of X, ring of scales and zero points.
+template <class Shape>
+inline constexpr bool is_group_shape = false;
+template <int RowTiles>
+inline constexpr bool is_group_shape<group_shape<RowTiles>> = true;
+
+/// Whether X has to be arranged: products read it as it lies in shared memory.
+[[nodiscard]] QLR_HOST_DEVICE constexpr bool needs_arranged_x(const packed_view& weights) {
+  return weights.column_factors != nullptr || !weights.columns.is_identity();
+}
+
+/// Where things are in the shared memory of a block: table and control words, ring of X, ring of scales and
+/// zero points.
 struct group_memory {
+  static constexpr int stages = 6;
+  static constexpr int x_stage_bytes = 128 * 2 * block_cols; ///< 128 tokens, 64 columns
   int x = 0;
   int scales = 0;
   int zeros = 0; ///< in a stage of scales
@@ -56,17 +84,18 @@ struct group_memory {
   int stage_groups = 1; ///< groups of columns of a stage that have a scale of their own
 };
 
-[[nodiscard]] QLR_HOST_DEVICE constexpr group_memory lay_out_group_memory(const packed_view& weights,
-                                                                          int bits, int row_tiles) {
+template <int Bits, class Shape>
+[[nodiscard]] QLR_HOST_DEVICE constexpr group_memory lay_out_group_memory(const packed_view& weights) {
+  constexpr int alignment = 1024;
   group_memory out;
-  out.stage_groups = steps_per_block / weights.scale_steps;
-  const int numbers = 8 * row_tiles * tile_rows * out.stage_groups;
+  out.stage_groups = weights.scale_steps == 4 ? 1 : weights.scale_steps == 2 ? 2 : 4;
+  const int numbers = Shape::row_tiles * tile_rows * out.stage_groups;
   out.zeros = numbers * number_bytes(weights.scale_kind);
   out.scale_stage_bytes =
       out.zeros + (weights.zeros != nullptr ? numbers * number_bytes(weights.zero_kind) : 0);
-  out.x = table_bytes(bits);
-  out.scales = out.x + group_stages * group_stage_bytes;
-  out.bytes = out.scales + group_stages * out.scale_stage_bytes;
+  out.x = (tile_memory<Bits, Shape>::ring_offset + alignment - 1) / alignment * alignment;
+  out.scales = out.x + group_memory::stages * group_memory::x_stage_bytes;
+  out.bytes = out.scales + group_memory::stages * out.scale_stage_bytes;
   return out;
 }
 
@@ -74,16 +103,20 @@ struct group_memory {
 class number_copy {
 public:
   QLR_DEVICE number_copy(const packed_view& weights, const void* numbers, number_kind kind, int stage_groups,
-                         index_t first_row_block, int row_blocks, int index)
-      : step_(index / number_bytes(kind) % stage_groups * weights.scale_steps),
+                         index_t first_row_tile, int row_tiles, int first_block, int index)
+      : step_(first_block * steps_per_block +
+              index / number_bytes(kind) % stage_groups * weights.scale_steps),
         group_steps_(static_cast<int>(weights.columns.group_stride / step_cols)),
         groups_left_(static_cast<int>(weights.columns.num_groups - 1)), bytes_(16 * number_bytes(kind)) {
-    const int row_block = index / number_bytes(kind) / stage_groups;
-    if (numbers == nullptr || row_block >= row_blocks) return;
-    const index_t block = first_row_block + row_block;
+    const int row_tile = index / number_bytes(kind) / stage_groups;
+    if (numbers == nullptr || row_tile >= row_tiles) return;
+    const index_t tile = first_row_tile + row_tile;
     const index_t last = weights.row_tiles - 1;
+    const int skipped = step_ / group_steps_ < groups_left_ ? step_ / group_steps_ : groups_left_;
+    step_ -= skipped * group_steps_;
+    groups_left_ -= skipped;
     from_ = static_cast<const unsigned char*>(numbers) +
-            (block < last ? block : last) * weights.columns.num_groups * bytes_ +
+            ((tile < last ? tile : last) * weights.columns.num_groups + skipped) * bytes_ +
             16 * (index % number_bytes(kind));
   }
 
@@ -112,14 +145,20 @@ private:
 /// bytes of a token. Tokens that do not exist repeat the last one.
 class x_copy {
 public:
-  QLR_DEVICE x_copy(const matmul_arguments& arguments, index_t first_token, int index)
-      : left_(static_cast<int>(arguments.weights.columns.cols) - 8 * (index % 8)),
-        offset_(16 * swizzled_chunk(index / 8, index % 8)) {
+  QLR_DEVICE x_copy(const matmul_arguments& arguments, index_t first_token, int first_block, int index)
+      : offset_(16 * swizzled_chunk(index / 8, index % 8)) {
+    const int col = first_block * block_cols + 8 * (index % 8);
+    const packed_view& weights = arguments.weights;
+    const bool is_arranged = arguments.arranged != nullptr;
+    const index_t cols = is_arranged ? weights.columns.num_blocks * block_cols : weights.columns.cols;
+    const index_t stride = is_arranged ? cols : arguments.x_row_stride;
+    left_ = static_cast<int>(cols) - col;
     QLR_UNROLL
     for (int i = 0; i < chunks; ++i) {
       const index_t token = first_token + index / 8 + tokens_between * i;
       const index_t last = arguments.tokens - 1;
-      from_[i] = arguments.x + (token < last ? token : last) * arguments.x_row_stride + 8 * (index % 8);
+      from_[i] =
+          (is_arranged ? arguments.arranged : arguments.x) + (token < last ? token : last) * stride + col;
     }
   }
 
@@ -142,7 +181,7 @@ public:
 
 private:
   static constexpr int chunks = 4;
-  static constexpr int tokens_between = group_tile_tokens / chunks;
+  static constexpr int tokens_between = group_shape<1>::tokens / chunks;
   static constexpr int bytes_between = tokens_between * 2 * block_cols;
 
   const std::uint16_t* from_[chunks];
@@ -154,66 +193,65 @@ private:
 template <class T, int Bits, int RowTiles, warpgroup_thread Thread>
 class group_tile {
 public:
-  static constexpr int row_blocks = 8 * RowTiles; ///< blocks of 16 rows
+  using shape = group_shape<RowTiles>;
+  using tile_sums = float[RowTiles][shape::fragments][4];
 
-  QLR_DEVICE group_tile(Thread& thread, const matmul_arguments& args, index_t first_row_block,
-                        index_t first_token)
-      : thread_(thread), args_(args), memory_(lay_out_group_memory(args.weights, Bits, RowTiles)),
+  QLR_DEVICE group_tile(Thread& thread, const matmul_arguments& args, const work_item& item)
+      : thread_(thread), args_(args), memory_(lay_out_group_memory<Bits, shape>(args.weights)),
         lookup_(thread.template shared<std::uint32_t>(0), thread.index() % warp_size),
-        x_copy_(args, first_token, thread.index()),
+        x_copy_(args, item.token_tile * index_t{shape::tokens}, item.first_block, thread.index()),
         scale_copy_(args.weights, args.weights.scales, args.weights.scale_kind, memory_.stage_groups,
-                    first_row_block, row_blocks, thread.index()),
+                    item.row_tile * index_t{shape::row_tiles}, shape::row_tiles, item.first_block,
+                    thread.index()),
         zero_copy_(args.weights, args.weights.zeros, args.weights.zero_kind, memory_.stage_groups,
-                   first_row_block, row_blocks, thread.index()),
-        num_blocks_(static_cast<int>(args.weights.columns.num_blocks)) {
+                   item.row_tile * index_t{shape::row_tiles}, shape::row_tiles, item.first_block,
+                   thread.index()),
+        num_stages_(item.num_stages) {
     QLR_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
-      const index_t block = first_row_block + local_block(r);
+      const index_t tile = item.row_tile * index_t{shape::row_tiles} + local_tile(r);
       const index_t last = args.weights.row_tiles - 1;
-      codes_of_row_[r] =
-          args.weights.codes + (block < last ? block : last) * num_blocks_ * words_per_block(Bits);
+      codes_of_row_[r] = args.weights.codes +
+                         ((tile < last ? tile : last) * args.weights.columns.num_blocks + item.first_block) *
+                             words_per_block(Bits);
     }
   }
 
-  /// Row of Q, relative to the tile's first, of sum 0 of product r; sum i has 8 (i / 2 % 2) more.
-  [[nodiscard]] QLR_DEVICE int row_of(int r) const {
-    return tile_rows * local_block(r) + thread_.index() % warp_size / 4;
-  }
-  /// Token, relative to the tile's first, of sum i.
-  [[nodiscard]] QLR_DEVICE int token_of(int i) const {
-    return 8 * (i / 4) + 2 * (thread_.index() % 4) + i % 2;
-  }
-
   /// sums += the tile's part of Q X^T, without row factors.
-  QLR_DEVICE void multiply(float (&sums)[RowTiles][64]) {
-    for (int stage = 0; stage < group_stages - 2; ++stage) start_stage(stage);
+  QLR_DEVICE void multiply(tile_sums& sums) {
+    for (int stage = 0; stage < group_memory::stages - 2; ++stage) start_stage(stage);
     lane_codes<Bits> codes[RowTiles];
     load_stage_codes(0, codes);
-    thread_.template wait_copies<group_stages - 3>(); // stage 0
+    thread_.template wait_copies<group_memory::stages - 3>(); // stage 0
     thread_.sync();
     std::uint32_t fragments[2][RowTiles][4];
     look_up(0, 0, codes, fragments[0]);
-    for (int stage = 0; stage < num_blocks_; ++stage) {
-      thread_.template wait_copies<group_stages - 4>(); // stages up to stage + 1
+    for (int stage = 0; stage < num_stages_; ++stage) {
+      thread_.template wait_copies<group_memory::stages - 4>(); // stages up to stage + 1
       thread_.fence_copies();
       thread_.sync();
       multiply_stage(stage, codes, fragments, sums);
     }
-    thread_.take_products(sums);
+    thread_.take_products(flat_tiles(sums));
     thread_.template wait_copies<0>();
     thread_.sync();
   }
 
 private:
-  /// Block of 16 rows of this warp in the tile, of product r.
-  [[nodiscard]] QLR_DEVICE int local_block(int r) const {
-    const int warp = thread_.index() / warp_size;
-    return (warp / 4 * RowTiles + r) * 4 + warp % 4;
+  /// This warp's block of 16 rows in the tile, of product r.
+  [[nodiscard]] QLR_DEVICE int local_tile(int r) const { return thread_.index() / warp_size * RowTiles + r; }
+
+  /// Sums of a product as multiply_async takes them: those of 8 tokens after those of the 8 before.
+  [[nodiscard]] QLR_DEVICE static float (&flat(float (&sums)[shape::fragments][4]))[4 * shape::fragments] {
+    return reinterpret_cast<float(&)[4 * shape::fragments]>(sums);
+  }
+  [[nodiscard]] QLR_DEVICE static float (&flat_tiles(tile_sums& sums))[RowTiles][4 * shape::fragments] {
+    return reinterpret_cast<float(&)[RowTiles][4 * shape::fragments]>(sums);
   }
 
-  [[nodiscard]] QLR_DEVICE static int slot_of(int stage) { return stage % group_stages; }
+  [[nodiscard]] QLR_DEVICE static int slot_of(int stage) { return stage % group_memory::stages; }
   [[nodiscard]] QLR_DEVICE unsigned char* x_of(int stage) const {
-    return thread_.template shared<unsigned char>(memory_.x + slot_of(stage) * group_stage_bytes);
+    return thread_.template shared<unsigned char>(memory_.x + slot_of(stage) * group_memory::x_stage_bytes);
   }
   [[nodiscard]] QLR_DEVICE unsigned char* scales_of(int stage) const {
     return thread_.template shared<unsigned char>(memory_.scales +
@@ -222,7 +260,7 @@ private:
 
   /// Starts the copies of a stage, or of nothing behind the last one; always closes a group of copies.
   QLR_DEVICE void start_stage(int stage) {
-    if (stage < num_blocks_) {
+    if (stage < num_stages_) {
       x_copy_.start_next(thread_, x_of(stage));
       scale_copy_.start_next(thread_, scales_of(stage));
       zero_copy_.start_next(thread_, scales_of(stage) + memory_.zeros);
@@ -231,7 +269,7 @@ private:
   }
 
   QLR_DEVICE void load_stage_codes(int stage, lane_codes<Bits> (&codes)[RowTiles]) const {
-    const int block = stage < num_blocks_ ? stage : num_blocks_ - 1;
+    const int block = stage < num_stages_ ? stage : num_stages_ - 1;
     QLR_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       codes[r] =
@@ -240,7 +278,7 @@ private:
   }
 
   QLR_DEVICE void multiply_stage(int stage, lane_codes<Bits> (&codes)[RowTiles],
-                                 std::uint32_t (&fragments)[2][RowTiles][4], float (&sums)[RowTiles][64]) {
+                                 std::uint32_t (&fragments)[2][RowTiles][4], tile_sums& sums) {
     const std::uint32_t tile = thread_.shared_address(x_of(stage));
     lane_codes<Bits> next[RowTiles];
     QLR_UNROLL
@@ -248,13 +286,13 @@ private:
       thread_.fence_products();
       QLR_UNROLL
       for (int r = 0; r < RowTiles; ++r) {
-        thread_.template multiply_async<T, group_tile_tokens>(sums[r], fragments[step % 2][r],
-                                                              swizzled_descriptor(tile, step));
+        thread_.template multiply_async<T, shape::tokens>(flat(sums[r]), fragments[step % 2][r],
+                                                          swizzled_descriptor(tile, step));
       }
       thread_.commit_products();
       if (step == 0) {
         load_stage_codes(stage + 1, next);
-        start_stage(stage + group_stages - 2);
+        start_stage(stage + group_memory::stages - 2);
       }
       thread_.template wait_products<1>();
       if (step + 1 < steps_per_block) {
@@ -303,7 +341,7 @@ private:
     QLR_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       const int first =
-          (local_block(r) * memory_.stage_groups + group) * tile_rows + thread_.index() % warp_size / 4;
+          (local_tile(r) * memory_.stage_groups + group) * tile_rows + thread_.index() % warp_size / 4;
       QLR_UNROLL
       for (int half = 0; half < 2; ++half) {
         const float value = load_number(Kind, numbers, first + 8 * half);
@@ -319,7 +357,7 @@ private:
   x_copy x_copy_;
   number_copy scale_copy_;
   number_copy zero_copy_;
-  int num_blocks_;
+  int num_stages_;
   const std::uint32_t* codes_of_row_[RowTiles]; ///< this warp's
   std::uint32_t scales_[RowTiles][2] = {};      ///< of rows g and g + 8, in both halves
   std::uint32_t zeros_[RowTiles][2] = {};
