@@ -45,18 +45,19 @@ public:
 
   QLR_DEVICE fused_matmul_block(Thread& thread, const matmul_arguments& arguments)
       : thread_(thread), arguments_(arguments), place_(thread.index()),
-        control_(thread.template shared<std::uint32_t>(memory::control_offset)), load_(thread, arguments),
+        items_(thread.template shared<work_item>(memory::items_offset)),
+        answer_(thread.template shared<std::uint32_t>(memory::answer_offset)), load_(thread, arguments),
         multiply_(thread, arguments, place_, thread.template shared<const std::uint32_t>(0)),
         project_(thread, arguments), output_(thread, arguments, place_) {}
 
   QLR_DEVICE void run() {
-    if (is_first()) control_[0] = thread_.add_atomic(&arguments_.counters->ticket, 1U);
+    std::uint32_t ticket = next_ticket();
+    if (is_first_warp()) take_item(0, ticket);
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     thread_.sync();
-    cursor loading{0, 0, item_at(0)};
-    cursor computing = loading;
-    std::uint32_t next_ticket = 0;
-    request_ticket(loading, next_ticket);
+    ticket = next_ticket();
+    cursor loading;
+    cursor computing;
     tile_sums sums = {};
     const int stages = arguments_.schedule.stages;
     int load_slot = 0;
@@ -64,19 +65,19 @@ public:
     for (int pass = 0;; ++pass) {
       wait_copies(thread_, stages - 2);
       thread_.sync();
-      if (!loading.item.is_none && loading.stage == loading.item.num_stages) {
-        loading = {loading.sequence + 1, 0, item_at(loading.sequence + 1)};
-        request_ticket(loading, next_ticket);
+      if (loading.stage == item_of(loading).num_stages) {
+        loading = {loading.sequence + 1, 0};
+        ticket = next_ticket();
       }
-      if (!loading.item.is_none) load_(loading.item, loading.stage++, slot(load_slot));
+      if (!item_of(loading).is_none()) load_(item_of(loading), loading.stage++, slot(load_slot));
       thread_.commit_copies();
       if (pass >= stages - 1) {
-        if (computing.item.is_none) break;
+        if (item_of(computing).is_none()) break;
         compute(computing, slot(compute_slot), sums);
       }
-      // Only now: the answer has had a whole item's time to come.
-      if (!loading.item.is_none && loading.stage == loading.item.num_stages && is_first())
-        control_[(loading.sequence + 1) % memory::num_tickets] = next_ticket;
+      // Only now: the ticket has had a whole item's time to come.
+      if (loading.stage == item_of(loading).num_stages && is_first_warp())
+        take_item(loading.sequence + 1, ticket);
       load_slot = load_slot + 1 == stages ? 0 : load_slot + 1;
       compute_slot = compute_slot + 1 == stages ? 0 : compute_slot + 1;
     }
@@ -85,20 +86,26 @@ public:
 
 private:
   struct cursor {
-    int sequence; ///< of this block's items
-    int stage;
-    work_item item;
+    int sequence = 0; ///< of this block's items
+    int stage = 0;
   };
 
   [[nodiscard]] QLR_DEVICE bool is_first() const { return thread_.index() == 0; }
+  [[nodiscard]] QLR_DEVICE bool is_first_warp() const { return thread_.index() < warp_size; }
 
-  [[nodiscard]] QLR_DEVICE work_item item_at(int sequence) const {
-    return make_item(thread_, arguments_, control_[sequence % memory::num_tickets], Tokens);
+  /// The first thread's next ticket. Tickets beyond the last item do no harm.
+  [[nodiscard]] QLR_DEVICE std::uint32_t next_ticket() const {
+    return is_first() ? thread_.add_atomic(&arguments_.counters->ticket, 1U) : 0U;
   }
 
-  /// Asks for the ticket of the item after the one that is being loaded.
-  QLR_DEVICE void request_ticket(const cursor& loading, std::uint32_t& ticket) const {
-    if (!loading.item.is_none && is_first()) ticket = thread_.add_atomic(&arguments_.counters->ticket, 1U);
+  /// Writes the item of the first thread's ticket where all threads find it after the next sync().
+  QLR_DEVICE void take_item(int sequence, std::uint32_t ticket) const {
+    const work_item item = make_item(thread_, arguments_, thread_.shuffle(ticket, 0), Tokens);
+    if (is_first()) items_[sequence % memory::num_items] = item;
+  }
+
+  [[nodiscard]] QLR_DEVICE const work_item& item_of(const cursor& place) const {
+    return items_[place.sequence % memory::num_items];
   }
 
   [[nodiscard]] QLR_DEVICE unsigned char* slot(int index) const {
@@ -107,8 +114,8 @@ private:
   }
 
   QLR_DEVICE void compute(cursor& computing, const unsigned char* stage, tile_sums& sums) {
-    const work_item& item = computing.item;
-    if (item.is_projection) {
+    const work_item item = item_of(computing);
+    if (item.is_projection()) {
       project_.multiply(item, stage, sums);
     } else {
       const int block = item.first_block + computing.stage * shape::stage_blocks + place_.col_warp;
@@ -118,20 +125,20 @@ private:
         multiply_(stage, sums);
     }
     if (++computing.stage < item.num_stages) return;
-    if (item.is_projection) {
+    if (item.is_projection()) {
       finish_projection(item, sums);
     } else {
       finish_tile(item, sums);
     }
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < shape::warp_tiles; ++i) {
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int f = 0; f < shape::fragments; ++f) {
-        QLR_UNROLL
+        QLR_DEVICE_UNROLL
         for (int j = 0; j < 4; ++j) sums[i][f][j] = 0;
       }
     }
-    computing = {computing.sequence + 1, 0, item_at(computing.sequence + 1)};
+    computing = {computing.sequence + 1, 0};
   }
 
   /// True for all threads of the block that arrives last of `expected` at a counter, which is zero again
@@ -141,15 +148,15 @@ private:
     if (is_first()) {
       const bool last = thread_.arrive(counter, 1U) + 1U == static_cast<std::uint32_t>(expected);
       if (last) thread_.publish(counter, 0U);
-      control_[memory::num_tickets] = last ? 1U : 0U;
+      *answer_ = last ? 1U : 0U;
     }
     thread_.sync();
-    return control_[memory::num_tickets] != 0U;
+    return *answer_ != 0U;
   }
 
   QLR_DEVICE void finish_projection(const work_item& item, tile_sums& sums) const {
     const matmul_schedule& schedule = arguments_.schedule;
-    if (!item.is_skipped) {
+    if (item.kind == item_kind::projection) {
       project_.store(item, sums);
       const index_t place = static_cast<index_t>(item.token_tile) * arguments_.num_groups() + item.group;
       if (schedule.right_slices > 1) {
@@ -203,7 +210,8 @@ private:
   Thread& thread_;
   const matmul_arguments& arguments_;
   warp_place<Tokens> place_;
-  std::uint32_t* control_; ///< tickets of this block's items by sequence number modulo 16, then one answer
+  work_item* items_;      ///< this block's items by sequence number modulo 16, shared memory
+  std::uint32_t* answer_; ///< of the first thread to the others, shared memory
   stage_loader<Bits, Tokens, Thread> load_;
   tile_product<Bits, T, Tokens, Thread> multiply_;
   projection<Bits, T, Tokens, Thread> project_;

@@ -78,7 +78,7 @@ public:
 
   /// The first operand of multiply_add for step `step` (0 to 3): 16 rows, 16 columns.
   QLR_DEVICE void operator()(const lane_codes<Bits>& codes, int step, std::uint32_t (&out)[4]) const {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < 4; ++i) out[i] = pair(codes, 4 * step + i);
   }
 
