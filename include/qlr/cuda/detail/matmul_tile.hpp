@@ -266,9 +266,7 @@ private:
   QLR_DEVICE void multiply_scaled(const unsigned char* stage,
                                   const lane_codes<Bits> (&lane)[shape::warp_tiles], tile_sums& sums) const {
     const packed_view& weights = arguments_.weights;
-    const bool has_zeros = weights.zeros != nullptr;
     std::uint32_t scales[shape::warp_tiles][2]; // rows g and g + 8, twice each
-    std::uint32_t zeros[shape::warp_tiles][2];
     std::uint32_t pending[2][2];
     QLR_DEVICE_UNROLL
     for (int step = 0; step < steps_per_block; ++step) {
@@ -276,23 +274,16 @@ private:
       QLR_DEVICE_UNROLL
       for (int i = 0; i < shape::warp_tiles; ++i) {
         look_up_(lane[i], step, levels[i]);
-        if (starts_scale(step)) {
+        if (weights.zeros != nullptr) {
+          std::uint32_t zeros[2]; // not kept between steps: their registers are worth more than these loads
+          load_twice(stage + arguments_.schedule.zero_offset, weights.zero_kind, i, step, zeros);
           QLR_DEVICE_UNROLL
-          for (int half = 0; half < 2; ++half) {
-            const int index = scale_index(i, step) + place_.lane / 4 + 8 * half;
-            scales[i][half] =
-                twice(load_number(weights.scale_kind, stage + arguments_.schedule.scale_offset, index));
-            zeros[i][half] =
-                has_zeros
-                    ? twice(load_number(weights.zero_kind, stage + arguments_.schedule.zero_offset, index))
-                    : 0U;
-          }
+          for (int j = 0; j < 4; ++j) levels[i][j] = subtract_pairs<T>(levels[i][j], zeros[j % 2]);
         }
+        if (starts_scale(step))
+          load_twice(stage + arguments_.schedule.scale_offset, weights.scale_kind, i, step, scales[i]);
         QLR_DEVICE_UNROLL
-        for (int j = 0; j < 4; ++j) {
-          if (has_zeros) levels[i][j] = subtract_pairs<T>(levels[i][j], zeros[i][j % 2]);
-          levels[i][j] = multiply_pairs<T>(levels[i][j], scales[i][j % 2]);
-        }
+        for (int j = 0; j < 4; ++j) levels[i][j] = multiply_pairs<T>(levels[i][j], scales[i][j % 2]);
       }
       for_each_fragment(stage, step, pending, [&](int f, const std::uint32_t(&x)[2]) {
         QLR_DEVICE_UNROLL
@@ -302,8 +293,14 @@ private:
     }
   }
 
-  [[nodiscard]] QLR_DEVICE static std::uint32_t twice(float value) {
-    return static_cast<std::uint32_t>(to_half<T>(value).bits) * 0x10001U;
+  /// Numbers of rows g and g + 8 of a row tile of this warp, rounded to T, in both halves.
+  QLR_DEVICE void load_twice(const unsigned char* numbers, number_kind kind, int tile, int step,
+                             std::uint32_t (&out)[2]) const {
+    QLR_DEVICE_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      const float number = load_number(kind, numbers, scale_index(tile, step) + place_.lane / 4 + 8 * half);
+      out[half] = static_cast<std::uint32_t>(to_half<T>(number).bits) * 0x10001U;
+    }
   }
 
   Thread& thread_;
