@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/cuda/detail/fused_matmul_kernel.hpp>
+#include <qlr/cuda/detail/group_matmul_kernel.hpp>
 #include <qlr/cuda/detail/matmul_plan.hpp>
 #include <qlr/cuda/detail/matmul_variants.hpp>
 #include <qlr/cuda/packed_weights.hpp>
@@ -83,6 +84,7 @@ public:
     index_t most = 0;
     for (const detail::matmul_variant& variant : detail::matmul_variants) {
       if (!options.variant.empty() && variant.name != options.variant) continue;
+      if (variant.group_tiles > 0 && !has_warpgroups<T>(w.bits(), device)) continue;
       for (index_t count = tokens; count > 0; count /= 2) // fewer tokens may be cut into more slices
         most = std::max(most, plan_of(w, options, variant, count, device).workspace.bytes);
     }
@@ -119,7 +121,14 @@ public:
       detail::matmul_arguments arguments = arguments_of(
           w, x.middle_rows(first, tokens), y.middle_rows(first, tokens), options, plan, workspace);
       if (arguments.adapter_of_token != nullptr) arguments.adapter_of_token += first;
-      launch<T>(w.bits(), variant.tokens, arguments, plan.launch, stream);
+      if (variant.group_tiles > 0) {
+        arguments.schedule.gathers = needs_gather(x); // for projections
+        if (detail::needs_arranged_x(arguments.weights)) {
+          arguments.arranged = reinterpret_cast<std::uint16_t*>(workspace.data() + plan.workspace.arranged);
+          arrange_x<T>(arguments, device, stream);
+        }
+      }
+      launch<T>(w.bits(), variant, arguments, plan.launch, stream);
     }
   }
 
@@ -210,10 +219,14 @@ private:
     const refusal problem = find_problem(w, x, y, options);
     require(problem.message.empty(), problem.code, problem.message);
     detail::variant_limits limits;
-    limits.needs_gather = reinterpret_cast<std::uintptr_t>(x.data()) % 16 != 0 || x.row_stride() % 8 != 0 ||
-                          !x.has_contiguous_rows() || !w.view().columns.is_identity();
+    const device_properties device = current_device();
+    limits.needs_gather = needs_gather(x) || !w.view().columns.is_identity();
     limits.has_real_zeros = w.zeros() == zero_point::real;
-    limits.compute_capability = current_device().compute_capability;
+    limits.compute_capability = device.compute_capability;
+    limits.multiprocessors = device.multiprocessors;
+    limits.has_warpgroups = has_warpgroups<T>(w.bits(), device);
+    limits.arranges_x = detail::needs_arranged_x(w.view());
+    limits.rows = w.rows();
     return options.variant.empty() ? detail::choose_variant(limits, x.rows())
                                    : detail::find_variant(limits, options.variant);
   }
@@ -224,33 +237,57 @@ private:
            (has_adapters(options) ? options.adapters->num_groups() : 0);
   }
 
-  /// Calls body with integral constants for bits and tokens of a tile.
+  /// Whether X cannot be copied 16 bytes at a time.
+  template <half_scalar T>
+  [[nodiscard]] static bool needs_gather(device_view<const T> x) {
+    return reinterpret_cast<std::uintptr_t>(x.data()) % 16 != 0 || x.row_stride() % 8 != 0 ||
+           !x.has_contiguous_rows();
+  }
+
+  /// Whether device and program have kernels of warpgroups.
+  template <half_scalar T>
+  [[nodiscard]] static bool has_warpgroups(int bits, const device_properties& device) {
+    if (device.compute_capability != 90) return false;
+    return with_bits(bits, []<int Bits>() {
+      static const bool has =
+          Launcher::template has_warpgroup_code<detail::group_matmul_kernel<Bits, T, 1>>();
+      return has;
+    });
+  }
+
   template <class Body>
-  static auto with_tile(int bits, int tokens, Body&& body) {
-    const auto with_tokens = [&]<int Bits>() {
-      switch (tokens) {
-      case 8:
-        return body.template operator()<Bits, 8>();
-      case 16:
-        return body.template operator()<Bits, 16>();
-      case 32:
-        return body.template operator()<Bits, 32>();
-      case 64:
-        return body.template operator()<Bits, 64>();
-      default:
-        return body.template operator()<Bits, 128>();
-      }
-    };
+  static auto with_bits(int bits, Body&& body) {
     switch (bits) {
     case 2:
-      return with_tokens.template operator()<2>();
+      return body.template operator()<2>();
     case 3:
-      return with_tokens.template operator()<3>();
+      return body.template operator()<3>();
     case 4:
-      return with_tokens.template operator()<4>();
+      return body.template operator()<4>();
     default:
-      return with_tokens.template operator()<8>();
+      return body.template operator()<8>();
     }
+  }
+
+  /// Calls body with the number of bits and the shape of a variant's tile.
+  template <class Body>
+  static auto with_tile(int bits, const detail::matmul_variant& variant, Body&& body) {
+    return with_bits(bits, [&]<int Bits>() {
+      if (variant.group_tiles == 2) return body.template operator()<Bits, detail::group_shape<2>>();
+      if (variant.group_tiles == 1) return body.template operator()<Bits, detail::group_shape<1>>();
+      switch (variant.tokens) {
+      case 8:
+        return body.template operator()<Bits, detail::tile_shape<8>>();
+      case 16:
+        return body.template operator()<Bits, detail::tile_shape<16>>();
+      case 32:
+        return body.template operator()<Bits, detail::tile_shape<32>>();
+      case 64:
+        return body.template operator()<Bits, detail::tile_shape<64>>();
+      default:
+        return body.template operator()<Bits, detail::tile_shape<128>>();
+      }
+    });
   }
 
   template <half_scalar T>
@@ -259,9 +296,8 @@ private:
                                                    const detail::matmul_variant& variant, index_t tokens,
                                                    const device_properties& device) {
     const index_t most = detail::matmul_counters::most_token_tiles * index_t{variant.tokens};
-    const detail::tile_constants tile = with_tile(w.bits(), variant.tokens, []<int Bits, int Tokens>() {
-      return detail::constants_of<Bits, Tokens>();
-    });
+    const detail::tile_constants tile = with_tile(
+        w.bits(), variant, []<int Bits, class Shape>() { return detail::constants_of<Bits, Shape>(); });
     return detail::make_plan(w.view(), tile, variant.gathers, std::min(tokens, most), num_groups(w, options),
                              options.slices, device, detail::most_stages);
   }
@@ -301,11 +337,28 @@ private:
   }
 
   template <half_scalar T>
-  static void launch(int bits, int tokens, const detail::matmul_arguments& arguments,
-                     const detail::launch_shape& shape, cudaStream_t stream) {
-    with_tile(bits, tokens, [&]<int Bits, int Tokens>() {
-      Launcher::launch(detail::fused_matmul_kernel<Bits, T, Tokens>{arguments}, shape, stream);
+  static void launch(int bits, const detail::matmul_variant& variant,
+                     const detail::matmul_arguments& arguments, const detail::launch_shape& shape,
+                     cudaStream_t stream) {
+    with_tile(bits, variant, [&]<int Bits, class Shape>() {
+      if constexpr (detail::is_group_shape<Shape>) {
+        Launcher::launch(detail::group_matmul_kernel<Bits, T, Shape::group_tiles>{arguments}, shape, stream);
+      } else {
+        Launcher::launch(detail::fused_matmul_kernel<Bits, T, Shape::tokens>{arguments}, shape, stream);
+      }
     });
+  }
+
+  template <half_scalar T>
+  static void arrange_x(const detail::matmul_arguments& arguments, const device_properties& device,
+                        cudaStream_t stream) {
+    using kernel = detail::arrange_x_kernel<T>;
+    const index_t chunks = arguments.tokens * arguments.weights.columns.num_blocks * detail::block_cols / 8;
+    const index_t most_blocks = index_t{kernel::least_blocks} * device.multiprocessors;
+    Launcher::launch(
+        kernel{arguments},
+        {std::min(detail::divide_up(chunks, kernel::most_threads), most_blocks), kernel::most_threads, 0},
+        stream);
   }
 };
 

@@ -85,6 +85,9 @@ struct matmul_arguments {
   const std::uint16_t* x = nullptr; ///< X (t,n)
   index_t x_row_stride = 0;
   index_t x_col_stride = 1;
+  /// X times the column factors in the columns of blocks, (t, 64 * column blocks), zero where there is
+  /// padding; only for kernels of warpgroups, null where they can read X itself.
+  std::uint16_t* arranged = nullptr;
   void* y = nullptr; ///< Y (t,m), float or the type of X
   index_t y_row_stride = 0;
   index_t y_col_stride = 1;

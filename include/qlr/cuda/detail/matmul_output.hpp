@@ -8,13 +8,13 @@
 namespace qlr::cuda::detail {
 
 /// What happens to the sums of a tile of Y after the last stage.
-template <class T, int Tokens, kernel_thread Thread>
+template <class T, class Shape, kernel_thread Thread>
 class tile_output {
 public:
-  using shape = tile_shape<Tokens>;
+  using shape = Shape;
   using tile_sums = float[shape::warp_tiles][shape::fragments][4];
 
-  QLR_DEVICE tile_output(Thread& thread, const matmul_arguments& arguments, const warp_place<Tokens>& place)
+  QLR_DEVICE tile_output(Thread& thread, const matmul_arguments& arguments, const warp_place<Shape>& place)
       : thread_(thread), arguments_(arguments), place_(place) {}
 
   /// Adds the sums of the warps that took the second half of the columns.
@@ -133,7 +133,7 @@ private:
            index;
   }
   [[nodiscard]] QLR_DEVICE index_t first_token(const work_item& item, int fragment) const {
-    return static_cast<index_t>(item.token_tile) * Tokens +
+    return static_cast<index_t>(item.token_tile) * shape::tokens +
            8 * (place_.token_warp * shape::fragments + fragment);
   }
 
@@ -178,7 +178,7 @@ private:
 
   Thread& thread_;
   const matmul_arguments& arguments_;
-  warp_place<Tokens> place_;
+  warp_place<Shape> place_;
 };
 
 } // namespace qlr::cuda::detail

@@ -5,6 +5,7 @@
 #include <qlr/cuda/detail/kernel_thread.hpp>
 #include <qlr/cuda/detail/matmul_arguments.hpp>
 #include <qlr/cuda/detail/matmul_tile.hpp>
+#include <qlr/cuda/detail/wgmma_tile.hpp>
 #include <qlr/cuda/device.hpp>
 
 #include <algorithm>
@@ -21,14 +22,23 @@ struct tile_constants {
   int code_bytes; ///< of a stage
   int x_bytes;
   int ring_offset;
+  /// Bytes of shared memory of kernels of warpgroups, whose rings have a layout of their own; null for
+  /// others.
+  int (*group_bytes)(const packed_view& weights);
 };
 
-template <int Bits, int Tokens>
+template <int Bits, class Shape>
 [[nodiscard]] constexpr tile_constants constants_of() {
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
-  return {shape::rows,         shape::tokens,      shape::threads,  shape::least_blocks,
-          shape::stage_blocks, memory::code_bytes, memory::x_bytes, memory::ring_offset};
+  using memory = tile_memory<Bits, Shape>;
+  tile_constants out{Shape::rows,         Shape::tokens,       Shape::threads,
+                     Shape::least_blocks, Shape::stage_blocks, memory::code_bytes,
+                     memory::x_bytes,     memory::ring_offset, nullptr};
+  if constexpr (is_group_shape<Shape>) {
+    out.group_bytes = [](const packed_view& weights) {
+      return lay_out_group_memory<Bits, Shape>(weights).bytes;
+    };
+  }
+  return out;
 }
 
 /// Bytes of the parts of a workspace, from its start; every part starts at a multiple of 256.
@@ -37,6 +47,7 @@ struct workspace_layout {
   index_t tile_partials = 0;
   index_t projected = 0;
   index_t projected_scales = 0;
+  index_t arranged = 0; ///< X for kernels of warpgroups
   index_t bytes = 0;
 };
 
@@ -108,7 +119,9 @@ struct ring_shape {
   const int end =
       schedule.factor_offset + (weights.column_factors != nullptr ? tile.stage_blocks * block_cols * 4 : 0);
   schedule.stage_bytes = static_cast<std::int32_t>(divide_up(end, 128) * 128);
-  const ring_shape ring = fit_ring(tile, schedule.stage_bytes, device, longest_ring);
+  const bool is_group = tile.group_bytes != nullptr;
+  const ring_shape ring = is_group ? ring_shape{group_memory::stages, 1}
+                                   : fit_ring(tile, schedule.stage_bytes, device, longest_ring);
   schedule.stages = ring.stages;
 
   const index_t blocks = static_cast<index_t>(device.multiprocessors) * std::max(ring.blocks, 1);
@@ -141,11 +154,14 @@ struct ring_shape {
   plan.workspace.tile_partials = take(schedule.slices > 1 ? tiles * schedule.slices * partial_bytes : 0);
   plan.workspace.projected = take(padded * num_groups * ranks_per_group * 2);
   plan.workspace.projected_scales = take(padded * num_groups * 4);
+  if (is_group && needs_arranged_x(weights))
+    plan.workspace.arranged = take(tokens * weights.columns.num_blocks * block_cols * 2);
   plan.workspace.bytes = end_bytes;
 
   const index_t items = right_tiles * schedule.right_slices + tiles * schedule.slices;
   plan.launch = {std::min(items, blocks), tile.threads,
-                 tile.ring_offset + static_cast<index_t>(schedule.stages) * schedule.stage_bytes};
+                 is_group ? tile.group_bytes(weights)
+                          : tile.ring_offset + static_cast<index_t>(schedule.stages) * schedule.stage_bytes};
   return plan;
 }
 

@@ -15,12 +15,12 @@ namespace qlr::cuda::detail {
 
 /// Projections P = scale * R x of one rank group and token tile. Every token's numbers are divided by a power
 /// of two before they are rounded to T, so that no outlier of X overflows fp16.
-template <int Bits, class T, int Tokens, kernel_thread Thread>
+template <int Bits, class T, class Shape, kernel_thread Thread>
 class projection {
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
-  using tile_sums = typename tile_product<Bits, T, Tokens, Thread>::tile_sums;
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
+  using tile_sums = float[shape::warp_tiles][shape::fragments][4];
 
   QLR_DEVICE projection(Thread& thread, const matmul_arguments& arguments)
       : thread_(thread), arguments_(arguments), lane_(thread.index() % warp_size),
@@ -31,18 +31,21 @@ public:
   QLR_DEVICE void multiply(const work_item& item, const unsigned char* stage, tile_sums& sums) const {
     if (item.kind == item_kind::skipped || tile() >= arguments_.group(item.group).tiles) return;
     const auto* blocks = reinterpret_cast<const std::uint32_t*>(stage);
-    const auto codes = load_codes<number_bits>(blocks + tile() * words_per_block(number_bits), lane_);
+    lane_codes<number_bits> codes;
     const level_lookup<number_bits> look_up(nullptr, lane_);
     const fragment_reader read(lane_, 1);
     QLR_DEVICE_UNROLL
     for (int step = 0; step < steps_per_block; step += 2) {
       std::uint32_t right[2][4];
-      look_up(codes, step, right[0]);
-      look_up(codes, step + 1, right[1]);
+      QLR_DEVICE_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        load_step_codes(blocks + tile() * words_per_block(number_bits), lane_, step + i, codes);
+        look_up(codes, step + i, right[i]);
+      }
       QLR_DEVICE_UNROLL
       for (int i = 0; i < warp_fragments; ++i) {
         const int fragment = warp_ / 4 + i * token_stride;
-        if (fragment >= Tokens / 8) continue;
+        if (fragment >= shape::tokens / 8) continue;
         std::uint32_t x[2][2];
         read(thread_, stage + memory::code_bytes, fragment, step, x);
         QLR_DEVICE_UNROLL
@@ -58,7 +61,7 @@ public:
     QLR_DEVICE_UNROLL
     for (int i = 0; i < warp_fragments; ++i) {
       const int fragment = warp_ / 4 + i * token_stride;
-      if (fragment >= Tokens / 8) continue;
+      if (fragment >= shape::tokens / 8) continue;
       QLR_DEVICE_UNROLL
       for (int j = 0; j < 4; ++j) {
         const int token = 8 * fragment + 2 * (lane_ % 4) + j % 2;
@@ -71,8 +74,8 @@ public:
   QLR_DEVICE void finish(const work_item& item) const {
     const rank_group& group = arguments_.group(item.group);
     const index_t groups = arguments_.num_groups();
-    for (int i = warp_; i < Tokens; i += shape::warps) {
-      const index_t token = static_cast<index_t>(item.token_tile) * Tokens + i;
+    for (int i = warp_; i < shape::tokens; i += shape::warps) {
+      const index_t token = static_cast<index_t>(item.token_tile) * shape::tokens + i;
       const bool exists = token < arguments_.tokens &&
                           (group.adapter < 0 || arguments_.adapter_of_token[token] == group.adapter);
       float sums[2] = {};
@@ -104,7 +107,7 @@ public:
 
 private:
   static constexpr int token_stride = shape::warps / 4;
-  static constexpr int warp_fragments = (Tokens / 8 + token_stride - 1) / token_stride;
+  static constexpr int warp_fragments = (shape::tokens / 8 + token_stride - 1) / token_stride;
   static_assert(warp_fragments <= shape::warp_tiles * shape::fragments);
 
   [[nodiscard]] QLR_DEVICE int tile() const { return warp_ % 4; }
@@ -118,7 +121,7 @@ private:
     const index_t place = (static_cast<index_t>(item.token_tile) * arguments_.num_groups() + item.group) *
                               arguments_.schedule.right_slices +
                           slice;
-    return arguments_.right_partials + place * Tokens * ranks_per_group;
+    return arguments_.right_partials + place * shape::tokens * ranks_per_group;
   }
 
   Thread& thread_;

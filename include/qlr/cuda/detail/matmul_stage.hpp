@@ -9,11 +9,11 @@ namespace qlr::cuda::detail {
 
 /// Fills stages of the ring in shared memory by asynchronous copies of 16 bytes; every thread of the block
 /// takes its share.
-template <int Bits, int Tokens, kernel_thread Thread>
+template <int Bits, class Shape, kernel_thread Thread>
 class stage_loader {
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
 
   QLR_DEVICE stage_loader(Thread& thread, const matmul_arguments& arguments)
       : thread_(thread), arguments_(arguments) {}
@@ -115,12 +115,13 @@ private:
   QLR_DEVICE void load_x(const work_item& item, int block, int blocks, bool maps_columns,
                          unsigned char* to) const {
     const int chunk = thread_.index() % 8;
-    const index_t first_token = static_cast<index_t>(item.token_tile) * Tokens;
+    const index_t first_token = static_cast<index_t>(item.token_tile) * shape::tokens;
     QLR_DEVICE_NO_UNROLL
-    for (int row = thread_.index() / 8; row < blocks * Tokens; row += shape::threads / 8) {
-      const index_t token = first_token + row % Tokens;
-      const int col = (block + row / Tokens) * block_cols + 8 * chunk;
-      unsigned char* target = to + 16 * (row / Tokens * 8 * Tokens + swizzled_chunk(row % Tokens, chunk));
+    for (int row = thread_.index() / 8; row < blocks * shape::tokens; row += shape::threads / 8) {
+      const index_t token = first_token + row % shape::tokens;
+      const int col = (block + row / shape::tokens) * block_cols + 8 * chunk;
+      unsigned char* target =
+          to + 16 * (row / shape::tokens * 8 * shape::tokens + swizzled_chunk(row % shape::tokens, chunk));
       if (arguments_.schedule.gathers) {
         *reinterpret_cast<quad*>(target) = gather(token, col, maps_columns);
         continue;

@@ -44,23 +44,23 @@ struct tile_shape {
 
 /// Bytes of a stage and of a block's shared memory: table, items, an answer, sums of the second half of the
 /// columns, ring of stages.
-template <int Bits, int Tokens>
+template <int Bits, class Shape>
 struct tile_memory {
-  using shape = tile_shape<Tokens>;
+  using shape = Shape;
   static constexpr int right_bytes = 4 * words_per_block(number_bits) * 4; ///< four tiles of R
   static constexpr int weight_bytes = shape::row_tiles * shape::stage_blocks * words_per_block(Bits) * 4;
   static constexpr int code_bytes = weight_bytes > right_bytes ? weight_bytes : right_bytes;
-  static constexpr int x_bytes = shape::stage_blocks * Tokens * block_cols * 2;
+  static constexpr int x_bytes = shape::stage_blocks * shape::tokens * block_cols * 2;
 
   static constexpr int num_items = 16; ///< more than stages that are under way
   static constexpr int items_offset = table_bytes(Bits);
   static constexpr int answer_offset = items_offset + 32 * num_items;
   static constexpr int sums_offset = answer_offset + 128;
-  static constexpr int ring_offset = sums_offset + (shape::col_warps - 1) * shape::rows * Tokens * 4;
+  static constexpr int ring_offset = sums_offset + (shape::col_warps - 1) * shape::rows * shape::tokens * 4;
 };
 
 /// Position of a thread's warp in the tile.
-template <int Tokens>
+template <class Shape>
 struct warp_place {
   int lane;
   int row_warp;
@@ -68,7 +68,7 @@ struct warp_place {
   int col_warp;
 
   QLR_DEVICE explicit warp_place(int thread_index) {
-    using shape = tile_shape<Tokens>;
+    using shape = Shape;
     const int warp = thread_index / warp_size;
     lane = thread_index % warp_size;
     row_warp = warp % shape::row_warps;
@@ -118,39 +118,43 @@ private:
 };
 
 /// One block of 64 columns for one warp: sums += Q X^T.
-template <int Bits, class T, int Tokens, kernel_thread Thread>
+template <int Bits, class T, class Shape, kernel_thread Thread>
 class tile_product {
 public:
-  using shape = tile_shape<Tokens>;
-  using memory = tile_memory<Bits, Tokens>;
+  using shape = Shape;
+  using memory = tile_memory<Bits, Shape>;
   using tile_sums = float[shape::warp_tiles][shape::fragments][4];
 
-  QLR_DEVICE tile_product(Thread& thread, const matmul_arguments& arguments, const warp_place<Tokens>& place,
+  QLR_DEVICE tile_product(Thread& thread, const matmul_arguments& arguments, const warp_place<Shape>& place,
                           const std::uint32_t* table)
       : thread_(thread), arguments_(arguments), place_(place), look_up_(table, place.lane),
         read_(place.lane, shape::fragments == 1 ? 1 : 2) {}
 
   /// @param stage  codes, X, scales, zeros and column factors in shared memory
   QLR_DEVICE void operator()(const unsigned char* stage, tile_sums& sums) const {
-    const auto* codes = reinterpret_cast<const std::uint32_t*>(stage);
-    lane_codes<Bits> lane[shape::warp_tiles];
-    QLR_DEVICE_UNROLL
-    for (int i = 0; i < shape::warp_tiles; ++i) {
-      const int block = (place_.row_warp * shape::warp_tiles + i) * shape::stage_blocks + place_.col_warp;
-      lane[i] = load_codes<Bits>(codes + block * words_per_block(Bits), place_.lane);
-    }
     if constexpr (shape::scales_operands) {
-      multiply_scaled(stage, lane, sums);
+      multiply_scaled(stage, sums);
     } else {
-      multiply_levels(stage, lane, sums);
+      multiply_levels(stage, sums);
     }
   }
 
 private:
   using operands = std::uint32_t[shape::warp_tiles][4];
 
+  /// Levels of a row tile of this warp at one step; `codes` keeps those of later steps.
+  QLR_DEVICE void look_up(const unsigned char* stage, int tile, int step, lane_codes<Bits>& codes,
+                          std::uint32_t (&levels)[4]) const {
+    if (step % steps_per_load(Bits) == 0) {
+      const int block = (place_.row_warp * shape::warp_tiles + tile) * shape::stage_blocks + place_.col_warp;
+      load_step_codes(reinterpret_cast<const std::uint32_t*>(stage) + block * words_per_block(Bits),
+                      place_.lane, step, codes);
+    }
+    look_up_(codes, step, levels);
+  }
+
   [[nodiscard]] QLR_DEVICE const unsigned char* x_of(const unsigned char* stage) const {
-    return stage + memory::code_bytes + place_.col_warp * Tokens * block_cols * 2;
+    return stage + memory::code_bytes + place_.col_warp * shape::tokens * block_cols * 2;
   }
 
   /// Index of the first of 16 scales for a row tile of this warp.
@@ -205,17 +209,17 @@ private:
   }
 
   /// Levels times X; the sums of each scale group are scaled: sums += scale * (partial - zero * sum of x).
-  QLR_DEVICE void multiply_levels(const unsigned char* stage,
-                                  const lane_codes<Bits> (&lane)[shape::warp_tiles], tile_sums& sums) const {
+  QLR_DEVICE void multiply_levels(const unsigned char* stage, tile_sums& sums) const {
     const bool has_zeros = arguments_.weights.zeros != nullptr;
     tile_sums partial = {};
     float x_sums[shape::fragments][4] = {};
+    lane_codes<Bits> codes[shape::warp_tiles];
     std::uint32_t pending[2][2];
     QLR_DEVICE_UNROLL
     for (int step = 0; step < steps_per_block; ++step) {
       operands levels;
       QLR_DEVICE_UNROLL
-      for (int i = 0; i < shape::warp_tiles; ++i) look_up_(lane[i], step, levels[i]);
+      for (int i = 0; i < shape::warp_tiles; ++i) look_up(stage, i, step, codes[i], levels[i]);
       for_each_fragment(stage, step, pending, [&](int f, const std::uint32_t(&x)[2]) {
         QLR_DEVICE_UNROLL
         for (int i = 0; i < shape::warp_tiles; ++i)
@@ -263,17 +267,17 @@ private:
   }
 
   /// (level - zero) * scale in T, times X.
-  QLR_DEVICE void multiply_scaled(const unsigned char* stage,
-                                  const lane_codes<Bits> (&lane)[shape::warp_tiles], tile_sums& sums) const {
+  QLR_DEVICE void multiply_scaled(const unsigned char* stage, tile_sums& sums) const {
     const packed_view& weights = arguments_.weights;
     std::uint32_t scales[shape::warp_tiles][2]; // rows g and g + 8, twice each
+    lane_codes<Bits> codes[shape::warp_tiles];
     std::uint32_t pending[2][2];
     QLR_DEVICE_UNROLL
     for (int step = 0; step < steps_per_block; ++step) {
       operands levels;
       QLR_DEVICE_UNROLL
       for (int i = 0; i < shape::warp_tiles; ++i) {
-        look_up_(lane[i], step, levels[i]);
+        look_up(stage, i, step, codes[i], levels[i]);
         if (weights.zeros != nullptr) {
           std::uint32_t zeros[2]; // not kept between steps: their registers are worth more than these loads
           load_twice(stage + arguments_.schedule.zero_offset, weights.zero_kind, i, step, zeros);
@@ -305,7 +309,7 @@ private:
 
   Thread& thread_;
   const matmul_arguments& arguments_;
-  warp_place<Tokens> place_; ///< a copy: a reference into the owner would keep it out of registers
+  warp_place<Shape> place_; ///< a copy: a reference into the owner would keep it out of registers
   level_lookup<Bits> look_up_;
   fragment_reader read_;
 };

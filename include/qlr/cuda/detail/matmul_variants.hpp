@@ -19,6 +19,7 @@ struct matmul_variant {
   bool gathers;         ///< reads X element by element: any strides, any alignment, any group size
   bool scales_operands; ///< (level - zero) * scale is rounded to T: not for zero points that are any number
   int compute_capability = 80; ///< the least
+  int group_tiles = 0;         ///< products of 64 rows of a warpgroup; 0: no warpgroups
 };
 
 /// Every variant, the fast ones first.
@@ -28,6 +29,8 @@ inline constexpr auto matmul_variants = std::to_array<matmul_variant>({
     {"tokens_32", 32, false, false},
     {"tokens_64", 64, false, false},
     {"prefill_128", 128, false, true},
+    {"prefill_wgmma_256", 128, false, true, 90, 2},
+    {"prefill_wgmma_128", 128, false, true, 90, 1},
     {"decode_8_gather", 8, true, false},
     {"tokens_16_gather", 16, true, false},
     {"tokens_32_gather", 32, true, false},
@@ -40,18 +43,34 @@ struct variant_limits {
   bool needs_gather = false; ///< X cannot be copied 16 bytes at a time
   bool has_real_zeros = false;
   int compute_capability = 0;
+  int multiprocessors = 0;
+  bool has_warpgroups = false; ///< device and program have kernels of warpgroups
+  bool arranges_x = false;     ///< Q needs X in another form for those kernels, whatever X's strides
+  index_t rows = 0;            ///< of Q
 
   [[nodiscard]] bool allow(const matmul_variant& variant) const {
-    return (variant.gathers || !needs_gather) && !(variant.scales_operands && has_real_zeros) &&
-           compute_capability >= variant.compute_capability;
+    const bool reads_x = variant.gathers || !needs_gather || (variant.group_tiles > 0 && arranges_x);
+    return reads_x && !(variant.scales_operands && has_real_zeros) &&
+           compute_capability >= variant.compute_capability && (variant.group_tiles == 0 || has_warpgroups);
   }
 };
 
-/// The variant for a number of tokens: the smallest tile that holds them, or the largest.
+/// The variant for a number of tokens: warpgroups above 64, tall tiles where they keep the device busy;
+/// otherwise the smallest tile that holds the tokens, or the largest.
 [[nodiscard]] inline const matmul_variant& choose_variant(const variant_limits& limits, index_t tokens) {
+  constexpr index_t least_group_tokens = 65;
+  constexpr index_t tall_rows = 256;
   const matmul_variant* chosen = nullptr;
   for (const matmul_variant& each : matmul_variants) {
-    if (!limits.allow(each) || each.gathers != limits.needs_gather) continue;
+    if (!limits.allow(each)) continue;
+    if (each.group_tiles > 0) {
+      const index_t tall_tiles =
+          (limits.rows + tall_rows - 1) / tall_rows * ((tokens + each.tokens - 1) / each.tokens);
+      const bool is_right = each.group_tiles == (tall_tiles >= limits.multiprocessors ? 2 : 1);
+      if (tokens >= least_group_tokens && is_right) return each;
+      continue;
+    }
+    if (each.gathers != limits.needs_gather) continue;
     if (chosen == nullptr || chosen->tokens < tokens) chosen = &each;
   }
   return *chosen;
