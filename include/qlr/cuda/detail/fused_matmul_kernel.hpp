@@ -56,13 +56,11 @@ public:
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     thread_.sync();
     ticket = this->next_ticket();
-    cursor loading;
-    cursor computing;
-    tile_sums sums = {};
     const int stages = arguments_.schedule.stages;
-    int load_slot = 0;
-    int compute_slot = 1 % stages;
-    for (int pass = 0;; ++pass) {
+    cursor loading;
+    cursor computing{0, 1 - stages}; // negative while the ring is filled
+    tile_sums sums = {};
+    for (int load_slot = 0;; load_slot = load_slot + 1 == stages ? 0 : load_slot + 1) {
       wait_copies(thread_, stages - 2);
       thread_.sync();
       if (loading.stage == this->item_at(loading.sequence).num_stages) {
@@ -72,15 +70,15 @@ public:
       if (!this->item_at(loading.sequence).is_none())
         this->load_(this->item_at(loading.sequence), loading.stage++, slot(load_slot));
       thread_.commit_copies();
-      if (pass >= stages - 1) {
+      if (computing.stage < 0) {
+        ++computing.stage;
+      } else {
         if (this->item_at(computing.sequence).is_none()) break;
-        compute(computing, slot(compute_slot), sums);
+        compute(computing, slot(load_slot + 1 == stages ? 0 : load_slot + 1), sums);
       }
       // Only now: the ticket has had a whole item's time to come.
       if (loading.stage == this->item_at(loading.sequence).num_stages && this->is_first_warp())
         this->take_item(loading.sequence + 1, ticket);
-      load_slot = load_slot + 1 == stages ? 0 : load_slot + 1;
-      compute_slot = compute_slot + 1 == stages ? 0 : compute_slot + 1;
     }
     this->leave();
   }
