@@ -49,6 +49,16 @@
 #define QLR_UNROLL
 #endif
 
+// The same for loops of kernels, which host compilers only test; and its opposite, for loops whose unrolled
+// addresses would take the registers that others need.
+#if defined(__CUDA_ARCH__)
+#define QLR_DEVICE_UNROLL _Pragma("unroll")
+#define QLR_DEVICE_NO_UNROLL _Pragma("unroll 1")
+#else
+#define QLR_DEVICE_UNROLL
+#define QLR_DEVICE_NO_UNROLL
+#endif
+
 // Inlined whatever the optimiser thinks of its size; the second form is for lambdas.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QLR_ALWAYS_INLINE __forceinline

@@ -38,9 +38,6 @@ template <int Bits, class T, class Shape, kernel_thread Thread>
 class fused_matmul_block : matmul_block<Bits, T, Shape, Thread> {
   using base = matmul_block<Bits, T, Shape, Thread>;
   using base::arguments_;
-  using base::control_;
-  using base::is_first;
-  using base::item_at;
   using base::place_;
   using base::thread_;
 
@@ -54,50 +51,43 @@ public:
         multiply_(thread, arguments, place_, thread.template shared<const std::uint32_t>(0)) {}
 
   QLR_DEVICE void run() {
-    if (is_first()) control_[0] = this->take_ticket();
+    std::uint32_t ticket = this->next_ticket();
+    if (this->is_first_warp()) this->take_item(0, ticket);
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     thread_.sync();
-    cursor loading{0, 0, item_at(0)};
-    cursor computing = loading;
-    std::uint32_t next_ticket = 0;
-    request_ticket(loading, next_ticket);
-    tile_sums sums = {};
+    ticket = this->next_ticket();
     const int stages = arguments_.schedule.stages;
-    int load_slot = 0;
-    int compute_slot = 1 % stages;
-    for (int pass = 0;; ++pass) {
+    cursor loading;
+    cursor computing{0, 1 - stages}; // negative while the ring is filled
+    tile_sums sums = {};
+    for (int load_slot = 0;; load_slot = load_slot + 1 == stages ? 0 : load_slot + 1) {
       wait_copies(thread_, stages - 2);
       thread_.sync();
-      if (!loading.item.is_none && loading.stage == loading.item.num_stages) {
-        loading = {loading.sequence + 1, 0, item_at(loading.sequence + 1)};
-        request_ticket(loading, next_ticket);
+      if (loading.stage == this->item_at(loading.sequence).num_stages) {
+        loading = {loading.sequence + 1, 0};
+        ticket = this->next_ticket();
       }
-      if (!loading.item.is_none) this->load_(loading.item, loading.stage++, slot(load_slot));
+      if (!this->item_at(loading.sequence).is_none())
+        this->load_(this->item_at(loading.sequence), loading.stage++, slot(load_slot));
       thread_.commit_copies();
-      if (pass >= stages - 1) {
-        if (computing.item.is_none) break;
-        compute(computing, slot(compute_slot), sums);
+      if (computing.stage < 0) {
+        ++computing.stage;
+      } else {
+        if (this->item_at(computing.sequence).is_none()) break;
+        compute(computing, slot(load_slot + 1 == stages ? 0 : load_slot + 1), sums);
       }
-      // Only now: the answer has had a whole item's time to come.
-      if (!loading.item.is_none && loading.stage == loading.item.num_stages && is_first())
-        control_[(loading.sequence + 1) % memory::num_tickets] = next_ticket;
-      load_slot = load_slot + 1 == stages ? 0 : load_slot + 1;
-      compute_slot = compute_slot + 1 == stages ? 0 : compute_slot + 1;
+      // Only now: the ticket has had a whole item's time to come.
+      if (loading.stage == this->item_at(loading.sequence).num_stages && this->is_first_warp())
+        this->take_item(loading.sequence + 1, ticket);
     }
     this->leave();
   }
 
 private:
   struct cursor {
-    int sequence; ///< of this block's items
-    int stage;
-    work_item item;
+    int sequence = 0; ///< of this block's items
+    int stage = 0;
   };
-
-  /// Asks for the ticket of the item after the one that is being loaded.
-  QLR_DEVICE void request_ticket(const cursor& loading, std::uint32_t& ticket) const {
-    if (!loading.item.is_none && is_first()) ticket = this->take_ticket();
-  }
 
   [[nodiscard]] QLR_DEVICE unsigned char* slot(int index) const {
     return thread_.template shared<unsigned char>(memory::ring_offset +
@@ -105,8 +95,8 @@ private:
   }
 
   QLR_DEVICE void compute(cursor& computing, const unsigned char* stage, tile_sums& sums) {
-    const work_item& item = computing.item;
-    if (item.is_projection) {
+    const work_item item = this->item_at(computing.sequence);
+    if (item.is_projection()) {
       this->project_.multiply(item, stage, sums);
     } else {
       const int block = item.first_block + computing.stage * shape::stage_blocks + place_.col_warp;
@@ -116,13 +106,13 @@ private:
         multiply_(stage, sums);
     }
     if (++computing.stage < item.num_stages) return;
-    if (item.is_projection) {
+    if (item.is_projection()) {
       this->finish_projection(item, sums);
     } else {
       this->finish_tile(item, sums);
     }
     this->clear(sums);
-    computing = {computing.sequence + 1, 0, item_at(computing.sequence + 1)};
+    computing = {computing.sequence + 1, 0};
   }
 
   tile_product<Bits, T, Shape, Thread> multiply_;

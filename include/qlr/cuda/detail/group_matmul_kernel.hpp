@@ -15,8 +15,6 @@ template <int Bits, class T, int RowTiles, warpgroup_thread Thread>
 class group_matmul_block : matmul_block<Bits, T, group_shape<RowTiles>, Thread> {
   using base = matmul_block<Bits, T, group_shape<RowTiles>, Thread>;
   using base::arguments_;
-  using base::control_;
-  using base::is_first;
   using base::thread_;
 
 public:
@@ -27,23 +25,24 @@ public:
       : base(thread, arguments) {}
 
   QLR_DEVICE void run() {
-    if (is_first()) control_[0] = this->take_ticket();
+    std::uint32_t ticket = this->next_ticket();
+    if (this->is_first_warp()) this->take_item(0, ticket);
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     for (int sequence = 0;; ++sequence) {
-      thread_.sync(); // the ticket is there, and the ring is free
+      thread_.sync(); // the item is there, and the ring is free
       const work_item item = this->item_at(sequence);
-      if (item.is_none) break;
-      const std::uint32_t next_ticket = is_first() ? this->take_ticket() : 0U;
+      if (item.is_none()) break;
+      ticket = this->next_ticket();
       tile_sums sums;
       this->clear(sums);
-      if (item.is_projection) {
+      if (item.is_projection()) {
         project(item, sums);
       } else {
         group_tile<T, Bits, RowTiles, Thread>(thread_, arguments_, item).multiply(sums);
       }
       // Only now: the answer has had a whole item's time to come.
-      if (is_first()) control_[(sequence + 1) % memory::num_tickets] = next_ticket;
-      if (item.is_projection) {
+      if (this->is_first_warp()) this->take_item(sequence + 1, ticket);
+      if (item.is_projection()) {
         this->finish_projection(item, sums);
       } else {
         this->finish_tile(item, sums);
@@ -117,7 +116,7 @@ struct arrange_x_kernel {
     index_t group = first / map.group_stride;
     index_t in_group = first % map.group_stride;
     quad out = {};
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < 8; ++i) {
       const index_t col = map.is_identity() ? first + i : group * map.group_cols + in_group;
       if (col < map.cols && (map.is_identity() || in_group < map.group_cols)) {

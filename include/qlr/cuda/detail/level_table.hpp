@@ -46,24 +46,39 @@ struct lane_codes {
   std::uint32_t words[Bits];
 };
 
+/// Steps whose codes are loaded at once.
+[[nodiscard]] QLR_HOST_DEVICE constexpr int steps_per_load(int bits) {
+  return steps_per_block * words_per_load(bits) / bits;
+}
+
+/// Reads a lane's codes of steps `step` ... step + steps_per_load(Bits) - 1 of a block in shared or global
+/// memory.
+template <int Bits>
+QLR_DEVICE void load_step_codes(const std::uint32_t* block, int lane, int step, lane_codes<Bits>& out) {
+  constexpr int load = words_per_load(Bits);
+  const int part = step / steps_per_load(Bits);
+  const std::uint32_t* source = block + (part * warp_size + lane) * load;
+  if constexpr (load == 4) {
+    const quad words = *reinterpret_cast<const quad*>(source);
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < 4; ++i) out.words[4 * part + i] = words.words[i];
+  } else if constexpr (load == 2) {
+    const word_pair words = *reinterpret_cast<const word_pair*>(source);
+    out.words[0] = words.words[0];
+    out.words[1] = words.words[1];
+  } else {
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < load; ++i) out.words[i] = source[i];
+  }
+}
+
 /// Reads a lane's codes of a block in shared or global memory.
 template <int Bits>
 [[nodiscard]] QLR_DEVICE lane_codes<Bits> load_codes(const std::uint32_t* block, int lane) {
   lane_codes<Bits> out;
-  constexpr int load = words_per_load(Bits);
-  for (int part = 0; part < Bits / load; ++part) {
-    const std::uint32_t* source = block + (part * warp_size + lane) * load;
-    if constexpr (load == 4) {
-      const quad words = *reinterpret_cast<const quad*>(source);
-      for (int i = 0; i < 4; ++i) out.words[4 * part + i] = words.words[i];
-    } else if constexpr (load == 2) {
-      const word_pair words = *reinterpret_cast<const word_pair*>(source);
-      out.words[0] = words.words[0];
-      out.words[1] = words.words[1];
-    } else {
-      for (int i = 0; i < load; ++i) out.words[i] = source[i];
-    }
-  }
+  QLR_DEVICE_UNROLL
+  for (int step = 0; step < steps_per_block; step += steps_per_load(Bits))
+    load_step_codes(block, lane, step, out);
   return out;
 }
 
@@ -78,7 +93,7 @@ public:
 
   /// The first operand of multiply_add for step `step` (0 to 3): 16 rows, 16 columns.
   QLR_DEVICE void operator()(const lane_codes<Bits>& codes, int step, std::uint32_t (&out)[4]) const {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < 4; ++i) out[i] = pair(codes, 4 * step + i);
   }
 

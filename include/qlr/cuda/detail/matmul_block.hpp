@@ -18,26 +18,35 @@ public:
 
 protected:
   QLR_DEVICE matmul_block(Thread& thread, const matmul_arguments& arguments)
-      : thread_(thread), arguments_(arguments), place_(thread.index()),
-        control_(thread.template shared<std::uint32_t>(memory::control_offset)), load_(thread, arguments),
-        project_(thread, arguments), output_(thread, arguments, place_) {}
+      : thread_(thread), arguments_(arguments), place_(thread.index()), load_(thread, arguments),
+        project_(thread, arguments), output_(thread, arguments, place_),
+        items_(thread.template shared<work_item>(memory::items_offset)),
+        answer_(thread.template shared<std::uint32_t>(memory::answer_offset)) {}
 
   [[nodiscard]] QLR_DEVICE bool is_first() const { return thread_.index() == 0; }
+  [[nodiscard]] QLR_DEVICE bool is_first_warp() const { return thread_.index() < warp_size; }
 
-  [[nodiscard]] QLR_DEVICE work_item item_at(int sequence) const {
-    return make_item(thread_, arguments_, control_[sequence % memory::num_tickets], shape::tokens);
+  /// The first thread's next ticket. Tickets beyond the last item do no harm.
+  [[nodiscard]] QLR_DEVICE std::uint32_t next_ticket() const {
+    return is_first() ? thread_.add_atomic(&arguments_.counters->ticket, 1U) : 0U;
   }
 
-  [[nodiscard]] QLR_DEVICE std::uint32_t take_ticket() const {
-    return thread_.add_atomic(&arguments_.counters->ticket, 1U);
+  /// Writes the item of the first thread's ticket where all threads find it after the next sync().
+  QLR_DEVICE void take_item(int sequence, std::uint32_t ticket) const {
+    const work_item item = make_item(thread_, arguments_, thread_.shuffle(ticket, 0), shape::tokens);
+    if (is_first()) items_[sequence % memory::num_items] = item;
+  }
+
+  [[nodiscard]] QLR_DEVICE const work_item& item_at(int sequence) const {
+    return items_[sequence % memory::num_items];
   }
 
   QLR_DEVICE static void clear(tile_sums& sums) {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < shape::warp_tiles; ++i) {
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int f = 0; f < shape::fragments; ++f) {
-        QLR_UNROLL
+        QLR_DEVICE_UNROLL
         for (int j = 0; j < 4; ++j) sums[i][f][j] = 0;
       }
     }
@@ -45,7 +54,7 @@ protected:
 
   QLR_DEVICE void finish_projection(const work_item& item, tile_sums& sums) const {
     const matmul_schedule& schedule = arguments_.schedule;
-    if (!item.is_skipped) {
+    if (item.kind == item_kind::projection) {
       project_.store(item, sums);
       const index_t place = static_cast<index_t>(item.token_tile) * arguments_.num_groups() + item.group;
       if (schedule.right_slices > 1) {
@@ -99,7 +108,6 @@ protected:
   Thread& thread_;
   const matmul_arguments& arguments_;
   warp_place<Shape> place_;
-  std::uint32_t* control_; ///< tickets of this block's items by sequence number modulo 16, then one answer
   stage_loader<Bits, Shape, Thread> load_;
   projection<Bits, T, Shape, Thread> project_;
   tile_output<T, Shape, Thread> output_;
@@ -112,11 +120,14 @@ private:
     if (is_first()) {
       const bool last = thread_.arrive(counter, 1U) + 1U == static_cast<std::uint32_t>(expected);
       if (last) thread_.publish(counter, 0U);
-      control_[memory::num_tickets] = last ? 1U : 0U;
+      *answer_ = last ? 1U : 0U;
     }
     thread_.sync();
-    return control_[memory::num_tickets] != 0U;
+    return *answer_ != 0U;
   }
+
+  work_item* items_;      ///< this block's items by sequence number modulo 16, shared memory
+  std::uint32_t* answer_; ///< of the first thread to the others, shared memory
 };
 
 } // namespace qlr::cuda::detail

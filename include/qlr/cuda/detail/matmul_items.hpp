@@ -17,25 +17,35 @@ template <kernel_thread Thread>
   for (int i = thread.index() % warp_size; i < tile_tokens; i += warp_size) {
     if (first + i < arguments.tokens && arguments.adapter_of_token[first + i] == adapter) found = 1;
   }
-  QLR_UNROLL
+  QLR_DEVICE_UNROLL
   for (int mask = 16; mask > 0; mask /= 2) found |= thread.shuffle_xor(found, mask);
   return found != 0;
 }
 
-/// One ticket's work: a slice of a projection R x, or of a tile of Y.
+enum class item_kind : std::int32_t {
+  tile,       ///< a slice of a tile of Y
+  projection, ///< a slice of R x
+  skipped,    ///< a projection that no token of the tile takes part in
+  none        ///< all tickets are given out
+};
+
+/// One ticket's work.
 struct work_item {
-  bool is_none = false; ///< all tickets are given out
-  bool is_projection = false;
-  bool is_skipped = false; ///< a projection that no token of the tile takes part in
+  item_kind kind = item_kind::tile;
   std::int32_t token_tile = 0;
   std::int32_t row_tile = 0; ///< tile of Y
   std::int32_t group = 0;    ///< projection: rank group
   std::int32_t slice = 0;
   std::int32_t first_block = 0; ///< block of 64 columns
   std::int32_t num_stages = 1;
+
+  [[nodiscard]] QLR_DEVICE bool is_none() const { return kind == item_kind::none; }
+  [[nodiscard]] QLR_DEVICE bool is_projection() const {
+    return kind == item_kind::projection || kind == item_kind::skipped;
+  }
 };
 
-/// The item of a ticket; all threads call it and get the same.
+/// The item of a ticket; all lanes of a warp call it and get the same.
 template <kernel_thread Thread>
 [[nodiscard]] QLR_DEVICE work_item make_item(Thread& thread, const matmul_arguments& arguments,
                                              std::uint32_t ticket, int tile_tokens) {
@@ -48,16 +58,17 @@ template <kernel_thread Thread>
   if (ticket < right_items) {
     const auto slices = static_cast<std::uint32_t>(schedule.right_slices);
     const auto groups = static_cast<std::uint32_t>(arguments.num_groups());
-    item.is_projection = true;
     item.slice = static_cast<std::int32_t>(ticket % slices);
     item.group = static_cast<std::int32_t>(ticket / slices % groups);
     item.token_tile = static_cast<std::int32_t>(ticket / slices / groups);
-    item.is_skipped =
-        !takes_part(thread, arguments, item.token_tile, tile_tokens, arguments.group(item.group).adapter);
+    const std::int32_t adapter = arguments.group(item.group).adapter;
+    item.kind = takes_part(thread, arguments, item.token_tile, tile_tokens, adapter) ? item_kind::projection
+                                                                                     : item_kind::skipped;
     const index_t first = item.slice * schedule.right_slice_stages;
     item.first_block = static_cast<std::int32_t>(first);
-    item.num_stages =
-        item.is_skipped ? 1 : clip(schedule.right_slice_stages, arguments.num_right_blocks(), first);
+    item.num_stages = item.kind == item_kind::skipped
+                          ? 1
+                          : clip(schedule.right_slice_stages, arguments.num_right_blocks(), first);
     return item;
   }
   ticket -= right_items;
@@ -66,7 +77,7 @@ template <kernel_thread Thread>
   item.slice = static_cast<std::int32_t>(ticket % slices);
   item.row_tile = static_cast<std::int32_t>(ticket / slices % rows);
   item.token_tile = static_cast<std::int32_t>(ticket / slices / rows);
-  item.is_none = item.token_tile >= schedule.token_tiles;
+  if (item.token_tile >= schedule.token_tiles) item.kind = item_kind::none;
   const index_t first = item.slice * schedule.slice_stages;
   item.first_block = static_cast<std::int32_t>(first * schedule.stage_blocks);
   const index_t stages =

@@ -32,7 +32,7 @@ public:
     if (place_.col_warp == 0)
       for_each_quad(sums, [&](int index, float(&quad)[4]) {
         const float_quad other = quads[index * shape::partial_threads + thread_.index()];
-        QLR_UNROLL
+        QLR_DEVICE_UNROLL
         for (int j = 0; j < 4; ++j) quad[j] += other.values[j];
       });
   }
@@ -54,7 +54,7 @@ public:
       const float_quad* in = partials(item, slice);
       for_each_quad(sums, [&](int index, float(&quad)[4]) {
         const float_quad part = in[index * shape::partial_threads];
-        QLR_UNROLL
+        QLR_DEVICE_UNROLL
         for (int j = 0; j < 4; ++j) quad[j] += part.values[j];
       });
     }
@@ -62,15 +62,15 @@ public:
 
   /// sums = row factor * sums.
   QLR_DEVICE void apply_row_factors(const work_item& item, tile_sums& sums) const {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < shape::warp_tiles; ++i) {
       const index_t tile = row_tile(item, i);
       if (tile >= arguments_.weights.row_tiles) continue;
       const float* factors = arguments_.weights.row_factors + tile * tile_rows + place_.lane / 4;
       const float factor[2] = {factors[0], factors[8]};
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int f = 0; f < shape::fragments; ++f) {
-        QLR_UNROLL
+        QLR_DEVICE_UNROLL
         for (int j = 0; j < 4; ++j) sums[i][f][j] *= factor[j / 2];
       }
     }
@@ -79,18 +79,18 @@ public:
   /// sums += L P for one rank group.
   QLR_DEVICE void add_low_rank(const work_item& item, int group_index, tile_sums& sums) const {
     const rank_group& group = arguments_.group(group_index);
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < shape::warp_tiles; ++i) {
       const index_t tile = row_tile(item, i);
       if (tile >= arguments_.weights.row_tiles) continue;
       quad left[steps_per_block]; // L, 16 rows, 16 ranks each
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int k = 0; k < steps_per_block; ++k) {
         if (k < group.tiles)
           left[k] =
               reinterpret_cast<const quad*>(group.left)[(tile * group.tiles + k) * warp_size + place_.lane];
       }
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int f = 0; f < shape::fragments; ++f)
         add_ranks(item, group_index, group.tiles, left, f, sums[i][f]);
     }
@@ -98,16 +98,16 @@ public:
 
   /// Y = sums + bias.
   QLR_DEVICE void store(const work_item& item, tile_sums& sums) const {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < shape::warp_tiles; ++i) {
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int half = 0; half < 2; ++half) {
         const index_t row = row_tile(item, i) * tile_rows + place_.lane / 4 + 8 * half;
         if (row >= arguments_.weights.rows) continue;
         const float bias = arguments_.bias != nullptr ? arguments_.bias[row] : 0.0F;
-        QLR_UNROLL
+        QLR_DEVICE_UNROLL
         for (int f = 0; f < shape::fragments; ++f) {
-          QLR_UNROLL
+          QLR_DEVICE_UNROLL
           for (int j = 0; j < 2; ++j) {
             const index_t token = first_token(item, f) + 2 * (place_.lane % 4) + j;
             if (token < arguments_.tokens) store(token, row, sums[i][f][2 * half + j] + bias);
@@ -121,9 +121,9 @@ private:
   /// Calls body(index, sums) for the accumulators of every tile product.
   template <class Body>
   QLR_DEVICE static void for_each_quad(tile_sums& sums, Body&& body) {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < shape::warp_tiles; ++i) {
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int f = 0; f < shape::fragments; ++f) body(i * shape::fragments + f, sums[i][f]);
     }
   }
@@ -154,7 +154,7 @@ private:
                             ((first + place_.lane / 4) * groups + group_index) * (ranks_per_group / 2) +
                             place_.lane % 4;
     float products[4] = {};
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int k = 0; k < steps_per_block; ++k) {
       if (k >= tiles) continue;
       const std::uint32_t ranks[2] = {projected[8 * k], projected[8 * k + 4]};
@@ -163,7 +163,7 @@ private:
     const float* scales =
         arguments_.projected_scales + (first + 2 * (place_.lane % 4)) * groups + group_index;
     const float scale[2] = {scales[0], scales[groups]};
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int j = 0; j < 4; ++j) sums[j] += scale[j % 2] * products[j];
   }
 
@@ -178,7 +178,7 @@ private:
 
   Thread& thread_;
   const matmul_arguments& arguments_;
-  const warp_place<Shape>& place_;
+  warp_place<Shape> place_;
 };
 
 } // namespace qlr::cuda::detail

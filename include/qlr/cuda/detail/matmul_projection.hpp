@@ -29,22 +29,26 @@ public:
   /// One block of 64 columns: sums += R X^T. Warp w takes tile w % 4 and every `token_stride`-th fragment,
   /// from w / 4 on.
   QLR_DEVICE void multiply(const work_item& item, const unsigned char* stage, tile_sums& sums) const {
-    if (item.is_skipped || tile() >= arguments_.group(item.group).tiles) return;
+    if (item.kind == item_kind::skipped || tile() >= arguments_.group(item.group).tiles) return;
     const auto* blocks = reinterpret_cast<const std::uint32_t*>(stage);
-    const auto codes = load_codes<number_bits>(blocks + tile() * words_per_block(number_bits), lane_);
+    lane_codes<number_bits> codes;
     const level_lookup<number_bits> look_up(nullptr, lane_);
-    QLR_UNROLL
+    const fragment_reader read(lane_, 1);
+    QLR_DEVICE_UNROLL
     for (int step = 0; step < steps_per_block; step += 2) {
       std::uint32_t right[2][4];
-      look_up(codes, step, right[0]);
-      look_up(codes, step + 1, right[1]);
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
+      for (int i = 0; i < 2; ++i) {
+        load_step_codes(blocks + tile() * words_per_block(number_bits), lane_, step + i, codes);
+        look_up(codes, step + i, right[i]);
+      }
+      QLR_DEVICE_UNROLL
       for (int i = 0; i < warp_fragments; ++i) {
         const int fragment = warp_ / 4 + i * token_stride;
         if (fragment >= shape::tokens / 8) continue;
         std::uint32_t x[2][2];
-        load_two_steps(thread_, stage + memory::code_bytes, lane_, fragment, step, x);
-        QLR_UNROLL
+        read(thread_, stage + memory::code_bytes, fragment, step, x);
+        QLR_DEVICE_UNROLL
         for (int j = 0; j < 2; ++j) thread_.template multiply_add<T>(sums_of(sums, i), right[j], x[j]);
       }
     }
@@ -54,11 +58,11 @@ public:
   QLR_DEVICE void store(const work_item& item, tile_sums& sums) const {
     if (tile() >= arguments_.group(item.group).tiles) return;
     float* out = partials(item, item.slice);
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < warp_fragments; ++i) {
       const int fragment = warp_ / 4 + i * token_stride;
       if (fragment >= shape::tokens / 8) continue;
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int j = 0; j < 4; ++j) {
         const int token = 8 * fragment + 2 * (lane_ % 4) + j % 2;
         out[token * ranks_per_group + tile_rows * tile() + lane_ / 4 + j / 2 * 8] = sums_of(sums, i)[j];
@@ -88,7 +92,7 @@ public:
       const float first_size = first < 0 ? -first : first;
       const float second_size = second < 0 ? -second : second;
       float largest = first_size > second_size ? first_size : second_size;
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int mask = 16; mask > 0; mask /= 2) {
         const float other = thread_.shuffle_xor(largest, mask);
         largest = other > largest ? other : largest;

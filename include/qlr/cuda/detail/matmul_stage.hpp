@@ -19,8 +19,8 @@ public:
       : thread_(thread), arguments_(arguments) {}
 
   QLR_DEVICE void operator()(const work_item& item, int stage_index, unsigned char* stage) const {
-    if (item.is_skipped) return;
-    if (item.is_projection) {
+    if (item.kind == item_kind::skipped) return;
+    if (item.is_projection()) {
       load_right(item, item.first_block + stage_index, stage);
     } else {
       load_tile(item, item.first_block + stage_index * shape::stage_blocks, stage);
@@ -31,6 +31,7 @@ private:
   /// Calls body(index) for the indices 0 ... count - 1 of this thread.
   template <class Body>
   QLR_DEVICE void share(int count, Body&& body) const {
+    QLR_DEVICE_NO_UNROLL
     for (int index = thread_.index(); index < count; index += shape::threads) body(index);
   }
 
@@ -110,40 +111,48 @@ private:
     return group < last ? group : last;
   }
 
-  /// X, (blocks, tokens, 64) swizzled; zero behind the last token and column.
+  /// X, (blocks, tokens, 64) swizzled; zero behind the last token and column. Eight threads take a token.
   QLR_DEVICE void load_x(const work_item& item, int block, int blocks, bool maps_columns,
                          unsigned char* to) const {
+    const int chunk = thread_.index() % 8;
     const index_t first_token = static_cast<index_t>(item.token_tile) * shape::tokens;
-    const bool gathers = arguments_.schedule.gathers;
-    share(blocks * shape::tokens * 8, [&](int index) {
-      const int chunk = index % 8;
-      const int token = index / 8 % shape::tokens;
-      const int in_stage = index / (8 * shape::tokens);
-      const index_t col = static_cast<index_t>(block + in_stage) * block_cols + 8 * chunk;
-      unsigned char* target = to + 16 * (in_stage * 8 * shape::tokens + swizzled_chunk(token, chunk));
-      if (gathers) {
-        *reinterpret_cast<quad*>(target) = gather(first_token + token, col, maps_columns);
-        return;
+    QLR_DEVICE_NO_UNROLL
+    for (int row = thread_.index() / 8; row < blocks * shape::tokens; row += shape::threads / 8) {
+      const index_t token = first_token + row % shape::tokens;
+      const int col = (block + row / shape::tokens) * block_cols + 8 * chunk;
+      unsigned char* target =
+          to + 16 * (row / shape::tokens * 8 * shape::tokens + swizzled_chunk(row % shape::tokens, chunk));
+      if (arguments_.schedule.gathers) {
+        *reinterpret_cast<quad*>(target) = gather(token, col, maps_columns);
+        continue;
       }
-      const index_t left = arguments_.weights.columns.cols - col;
-      const bool exists = first_token + token < arguments_.tokens && left > 0;
+      const int left = static_cast<int>(arguments_.weights.columns.cols) - col;
+      const bool exists = token < arguments_.tokens && left > 0;
       const std::uint16_t* source =
-          exists ? arguments_.x + (first_token + token) * arguments_.x_row_stride + col : arguments_.x;
-      thread_.copy_async(target, source, exists ? (left < 8 ? 2 * static_cast<int>(left) : 16) : 0);
-    });
+          exists ? arguments_.x + token * arguments_.x_row_stride + col : arguments_.x;
+      thread_.copy_async(target, source, exists ? (left < 8 ? 2 * left : 16) : 0);
+    }
   }
 
-  /// Eight elements of a token, one by one.
-  [[nodiscard]] QLR_DEVICE quad gather(index_t token, index_t col, bool maps_columns) const {
+  /// Eight elements of a token, one by one. They belong to one group of columns, as groups start at multiples
+  /// of 16.
+  [[nodiscard]] QLR_DEVICE quad gather(index_t token, int col, bool maps_columns) const {
     quad out = {};
     if (token >= arguments_.tokens) return out;
     const column_map& map = arguments_.weights.columns;
-    QLR_UNROLL
+    auto end = static_cast<int>(map.cols);
+    if (maps_columns && !map.is_identity()) {
+      const auto stride = static_cast<std::uint32_t>(map.group_stride);
+      const auto group = static_cast<int>(static_cast<std::uint32_t>(col) / stride);
+      const auto size = static_cast<int>(map.group_cols);
+      col += group * (size - static_cast<int>(stride)); // the column of Q
+      end = (group + 1) * size < end ? (group + 1) * size : end;
+    }
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < 8; ++i) {
-      const index_t original = maps_columns ? map.original_col(col + i) : col + i < map.cols ? col + i : -1;
-      if (original < 0) continue;
+      if (col + i >= end) continue;
       const std::uint32_t bits =
-          arguments_.x[token * arguments_.x_row_stride + original * arguments_.x_col_stride];
+          arguments_.x[token * arguments_.x_row_stride + (col + i) * arguments_.x_col_stride];
       out.words[i / 2] |= bits << (16 * (i % 2));
     }
     return out;

@@ -153,7 +153,7 @@ public:
     const index_t cols = is_arranged ? weights.columns.num_blocks * block_cols : weights.columns.cols;
     const index_t stride = is_arranged ? cols : arguments.x_row_stride;
     left_ = static_cast<int>(cols) - col;
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < chunks; ++i) {
       const index_t token = first_token + index / 8 + tokens_between * i;
       const index_t last = arguments.tokens - 1;
@@ -167,14 +167,14 @@ public:
   QLR_DEVICE void start_next(Thread& thread, unsigned char* tile) {
     unsigned char* to = tile + offset_;
     if (left_ >= 8) {
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int i = 0; i < chunks; ++i) thread.copy_async(to + i * bytes_between, from_[i], 16);
     } else {
       const int bytes = left_ > 0 ? 2 * left_ : 0;
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int i = 0; i < chunks; ++i) thread.copy_async(to + i * bytes_between, from_[i], bytes);
     }
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int i = 0; i < chunks; ++i) from_[i] += block_cols;
     left_ -= block_cols;
   }
@@ -207,7 +207,7 @@ public:
                    item.row_tile * index_t{shape::row_tiles}, shape::row_tiles, item.first_block,
                    thread.index()),
         num_stages_(item.num_stages) {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       const index_t tile = item.row_tile * index_t{shape::row_tiles} + local_tile(r);
       const index_t last = args.weights.row_tiles - 1;
@@ -270,7 +270,7 @@ private:
 
   QLR_DEVICE void load_stage_codes(int stage, lane_codes<Bits> (&codes)[RowTiles]) const {
     const int block = stage < num_stages_ ? stage : num_stages_ - 1;
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       codes[r] =
           load_codes<Bits>(codes_of_row_[r] + block * words_per_block(Bits), thread_.index() % warp_size);
@@ -281,10 +281,10 @@ private:
                                  std::uint32_t (&fragments)[2][RowTiles][4], tile_sums& sums) {
     const std::uint32_t tile = thread_.shared_address(x_of(stage));
     lane_codes<Bits> next[RowTiles];
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int step = 0; step < steps_per_block; ++step) {
       thread_.fence_products();
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int r = 0; r < RowTiles; ++r) {
         thread_.template multiply_async<T, shape::tokens>(flat(sums[r]), fragments[step % 2][r],
                                                           swizzled_descriptor(tile, step));
@@ -301,7 +301,7 @@ private:
         look_up(stage + 1, 0, next, fragments[0]);
       }
     }
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int r = 0; r < RowTiles; ++r) codes[r] = next[r];
   }
 
@@ -310,10 +310,10 @@ private:
                           std::uint32_t (&fragments)[RowTiles][4]) {
     const int steps = args_.weights.scale_steps; // 1, 2 or 4
     if ((step & (steps - 1)) == 0) load_scales(stage, steps == 2 ? step / 2 : step & (4 - steps));
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       lookup_(codes[r], step, fragments[r]);
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int i = 0; i < 4; ++i) {
         const std::uint32_t level = subtract_pairs<T>(fragments[r][i], zeros_[r][i % 2]);
         fragments[r][i] = multiply_pairs<T>(level, scales_[r][i % 2]);
@@ -338,11 +338,11 @@ private:
   template <number_kind Kind>
   QLR_DEVICE void load_pairs_of(const unsigned char* numbers, int group,
                                 std::uint32_t (&pairs)[RowTiles][2]) const {
-    QLR_UNROLL
+    QLR_DEVICE_UNROLL
     for (int r = 0; r < RowTiles; ++r) {
       const int first =
           (local_tile(r) * memory_.stage_groups + group) * tile_rows + thread_.index() % warp_size / 4;
-      QLR_UNROLL
+      QLR_DEVICE_UNROLL
       for (int half = 0; half < 2; ++half) {
         const float value = load_number(Kind, numbers, first + 8 * half);
         pairs[r][half] = to_pair<T>(value, value);
