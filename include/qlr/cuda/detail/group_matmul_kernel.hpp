@@ -30,7 +30,7 @@ public:
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     for (int sequence = 0;; ++sequence) {
       thread_.sync(); // the item is there, and the ring is free
-      const work_item item = this->item_at(sequence);
+      const work_item& item = this->item_at(sequence); // in shared memory: no registers while multiplying
       if (item.is_none()) break;
       ticket = this->next_ticket();
       tile_sums sums;
