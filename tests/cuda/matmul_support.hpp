@@ -52,8 +52,8 @@ struct device_problem {
 };
 
 template <class T>
-device_problem<T> make_device_problem(const any_quantizer& quantizer, index_t rows, index_t cols, index_t rank,
-                                      index_t tokens, std::uint64_t seed = 1) {
+device_problem<T> make_device_problem(const any_quantizer& quantizer, index_t rows, index_t cols,
+                                      index_t rank, index_t tokens, std::uint64_t seed = 1) {
   device_problem<T> p;
   const matrix<float> weight = normal_matrix(rows, cols, seed, 0.05);
   p.q = quantize(weight.view(), quantizer);
@@ -146,7 +146,8 @@ device_reference slow_device_product(const device_problem<T>& p, bool scales_ope
     for (index_t i = 0; i < rows; ++i) {
       if (!p.bias.empty()) out.values(t, i) += static_cast<double>(p.bias[static_cast<std::size_t>(i)]);
       out.bounds(t, i) += 0x1p-22 * std::fabs(out.values(t, i)) + 1e-37;
-      if (rounds_output) out.bounds(t, i) += 1.01 * u * (std::fabs(out.values(t, i)) + out.bounds(t, i)) + 0x1p-25;
+      if (rounds_output)
+        out.bounds(t, i) += 1.01 * u * (std::fabs(out.values(t, i)) + out.bounds(t, i)) + 0x1p-25;
     }
   }
   return out;
@@ -154,7 +155,7 @@ device_reference slow_device_product(const device_problem<T>& p, bool scales_ope
 
 /// Where X and Y of a product lie in device memory.
 struct operand_placement {
-  index_t x_offset = 0; ///< elements before X
+  index_t x_offset = 0;  ///< elements before X
   index_t x_padding = 0; ///< elements between rows, behind those that round a row up to 8
   index_t y_padding = 0;
   bool x_is_transposed = false;
@@ -207,8 +208,9 @@ inline double slow_value(float number) {
 
 /// Runs one product.
 template <class T, class Y>
-device_output run_product(const packed_problem<T>& packed, const matrix<T>& x, const cuda::matmul_options<T>& options,
-                          cuda::matmul_workspace& workspace, const operand_placement& place = {}) {
+device_output run_product(const packed_problem<T>& packed, const matrix<T>& x,
+                          const cuda::matmul_options<T>& options, cuda::matmul_workspace& workspace,
+                          const operand_placement& place = {}) {
   const index_t tokens = x.rows();
   const index_t rows = packed.weights.rows();
   const index_t stride = (x.cols() + 7) / 8 * 8 + place.x_padding;
@@ -226,8 +228,10 @@ device_output run_product(const packed_problem<T>& packed, const matrix<T>& x, c
   const auto x_device = cuda::to_device(std::span<const T>(x_memory));
   const index_t y_stride = rows + place.y_padding;
   const Y guard = [] {
-    if constexpr (std::same_as<Y, float>) return 7.0F;
-    else return Y{0x1234};
+    if constexpr (std::same_as<Y, float>)
+      return 7.0F;
+    else
+      return Y{0x1234};
   }();
   std::vector<Y> y_memory(static_cast<std::size_t>((tokens + 1) * y_stride + 3), guard);
   auto y_device = cuda::to_device(std::span<const Y>(y_memory));
@@ -285,7 +289,8 @@ double check_device_product(const device_problem<T>& p, const product_check& how
   const device_reference exact = slow_device_product(p, scales_operands, false);
   const device_reference rounded = slow_device_product(p, scales_operands, true);
   const device_output y = run_product<T, T>(packed, p.x, options, workspace, how.place);
-  const device_output wide = run_product<T, float>(packed, p.x, options, workspace, how.place); // same workspace
+  const device_output wide =
+      run_product<T, float>(packed, p.x, options, workspace, how.place); // same workspace
   CAPTURE(p.q.format_name(), p.q.layout().group_size, p.q.rows(), p.q.cols(), p.base.right.rows(), p.x.rows(),
           how.variant, how.slices);
   const double ratio = std::max(worst_ratio(y.values, rounded), worst_ratio(wide.values, exact));

@@ -118,10 +118,25 @@ private:
   tile_product<Bits, T, Shape, Thread> multiply_;
 };
 
+[[nodiscard]] constexpr std::string_view fused_kernel_name(int tokens) {
+  switch (tokens) {
+  case 8:
+    return "fused_matmul_decode_8";
+  case 16:
+    return "fused_matmul_tokens_16";
+  case 32:
+    return "fused_matmul_tokens_32";
+  case 64:
+    return "fused_matmul_tokens_64";
+  default:
+    return "fused_matmul_prefill_128";
+  }
+}
+
 /// Y = X Q^T + s (X R^T) L^T + bias for tiles of 128 rows of Q and `Tokens` tokens.
 template <int Bits, class T, int Tokens>
 struct fused_matmul_kernel {
-  static constexpr std::string_view name = "fused_matmul_kernel";
+  static constexpr std::string_view name = fused_kernel_name(Tokens);
   using shape = tile_shape<Tokens>;
   static constexpr int most_threads = shape::threads;
   static constexpr int least_blocks = shape::least_blocks;
