@@ -67,6 +67,17 @@ TEST_CASE("warpgroup product: awkward shapes", "[cuda]") {
                        {.variant = "prefill_wgmma_256"});
 }
 
+TEST_CASE("warpgroup product: rows of Y that are stored 16 bytes at a time", "[cuda]") {
+  if (!has_warpgroups()) return;
+  // The start of Y is aligned; the last warps' rows end at, one before and one behind the end of Y.
+  for (const index_t rows : {index_t{64}, index_t{128 + 31}, index_t{128 + 33}}) {
+    const auto p = with_everything(make_device_problem<float16>("int4", 64, rows, 64, 4, 70));
+    const index_t padding = (rows + 7) / 8 * 8 - rows;
+    check_device_product(p, {.variant = "prefill_wgmma_128", .place = {.y_offset = 8, .y_padding = padding}});
+    check_device_product(p, {.variant = "prefill_wgmma_256", .place = {.y_offset = 8, .y_padding = padding}});
+  }
+}
+
 TEST_CASE("warpgroup product: slices of the reduction", "[cuda]") {
   if (!has_warpgroups()) return;
   for (const index_t slices : {2, 3, 9}) {
