@@ -99,11 +99,15 @@ private:
     if (item.is_projection()) {
       this->project_.multiply(item, stage, sums);
     } else {
-      const int block = item.first_block + computing.stage * shape::stage_blocks + place_.col_warp;
-      const index_t tile =
-          static_cast<index_t>(item.row_tile) * shape::row_tiles + place_.row_warp * shape::warp_tiles;
-      if (block < arguments_.weights.columns.num_blocks && tile < arguments_.weights.row_tiles)
-        multiply_(stage, sums);
+      const int first = item.first_block + computing.stage * shape::stage_blocks;
+      const int left = static_cast<int>(arguments_.weights.columns.num_blocks) - first;
+      const int tile = item.row_tile * shape::row_tiles + place_.row_warp * shape::warp_tiles;
+      if (tile < arguments_.weights.row_tiles) {
+        QLR_DEVICE_NO_UNROLL
+        for (int block = place_.col_warp; block < shape::stage_blocks; block += shape::col_warps) {
+          if (block < left) multiply_(stage, block, sums);
+        }
+      }
     }
     if (++computing.stage < item.num_stages) return;
     if (item.is_projection()) {

@@ -63,20 +63,23 @@ struct matmul_plan {
 }
 
 /// Stages of the ring and blocks that run on a multiprocessor at once.
-///
-/// To keep memory busy, Little's law asks for bandwidth times latency: 4.8 TB/s * 800 ns / 132 = 29 KB under
-/// way per multiprocessor. Two blocks with three stages of 8 KB of codes have 2 * 2 * 8 = 32 KB.
 struct ring_shape {
   int stages = 0;
   int blocks = 0;
 };
+
+/// As many blocks as should fit, if their copies keep memory busy: Little's law asks for bandwidth times
+/// latency, 4.8 TB/s * 800 ns / 132 = 29 KB under way per multiprocessor, and one stage of the ring is being
+/// read. Otherwise fewer blocks with more stages.
 [[nodiscard]] inline ring_shape fit_ring(const tile_constants& tile, index_t stage_bytes,
                                          const device_properties& device, int most) {
   constexpr index_t reserved = 1024; // of every block, by the device
+  constexpr index_t least_under_way = 29 * 1024;
   for (int blocks = tile.least_blocks; blocks > 0; --blocks) {
     const index_t budget = (device.shared_bytes_per_block + reserved) / blocks - reserved;
-    const index_t stages = (budget - tile.ring_offset) / stage_bytes;
-    if (stages >= (blocks > 1 ? 3 : 2)) return {static_cast<int>(std::min<index_t>(stages, most)), blocks};
+    const index_t stages = std::min<index_t>((budget - tile.ring_offset) / stage_bytes, most);
+    if (stages >= 2 && (blocks == 1 || blocks * (stages - 1) * stage_bytes >= least_under_way))
+      return {static_cast<int>(stages), blocks};
   }
   return {};
 }

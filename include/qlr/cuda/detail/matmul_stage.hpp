@@ -64,20 +64,29 @@ private:
     }
   }
 
-  /// Codes, (row tiles, blocks, words): a row tile's blocks lie side by side.
+  /// Codes, (row tiles, blocks, words): a row tile's blocks lie side by side. Numbers of 16 bytes are counted
+  /// in 32 bits, in which addresses take few instructions: 64 GB of codes.
   QLR_DEVICE void load_codes_of(const work_item& item, int block, int blocks, unsigned char* stage) const {
     constexpr int block_chunks = words_per_block(Bits) / 4;
     constexpr int tile_chunks = shape::stage_blocks * block_chunks;
+    constexpr int chunks = shape::row_tiles * tile_chunks;
     const packed_view& weights = arguments_.weights;
-    const index_t first_tile = static_cast<index_t>(item.row_tile) * shape::row_tiles;
-    share(shape::row_tiles * tile_chunks, [&](int index) {
-      const index_t tile = first_tile + index / tile_chunks;
+    const auto row_chunks = static_cast<std::uint32_t>(weights.columns.num_blocks) * block_chunks;
+    const auto first_tile = static_cast<std::uint32_t>(item.row_tile) * shape::row_tiles;
+    const auto tiles = static_cast<std::uint32_t>(weights.row_tiles) - first_tile;
+    const quad* first = reinterpret_cast<const quad*>(weights.codes);
+    const std::uint32_t start = first_tile * row_chunks + static_cast<std::uint32_t>(block) * block_chunks;
+    const auto load = [&](int index) {
+      const auto tile = static_cast<std::uint32_t>(index / tile_chunks);
       const int chunk = index % tile_chunks;
-      if (tile >= weights.row_tiles || chunk >= blocks * block_chunks) return;
-      const std::uint32_t* source =
-          weights.codes + (tile * weights.columns.num_blocks + block) * words_per_block(Bits) + 4 * chunk;
-      thread_.copy_async(stage + 16 * index, source, 16);
-    });
+      if (tile < tiles && chunk < blocks * block_chunks)
+        thread_.copy_async(stage + 16 * index,
+                           first + (start + tile * row_chunks + static_cast<std::uint32_t>(chunk)), 16);
+    };
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < chunks / shape::threads; ++i) load(thread_.index() + i * shape::threads);
+    if (chunks % shape::threads != 0 && thread_.index() < chunks % shape::threads)
+      load(thread_.index() + chunks / shape::threads * shape::threads);
   }
 
   /// Scales or zero points, (row tiles, blocks, slots, 16): a slot for every 1, 2 or 4 steps.

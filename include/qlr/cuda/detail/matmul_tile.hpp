@@ -35,7 +35,7 @@ struct tile_shape {
   static constexpr int row_tiles = rows / tile_rows;          ///< of the block
   static constexpr int warp_tiles = row_tiles / row_warps;    ///< of a warp
   static constexpr int fragments = Tokens / 8 / token_warps;  ///< groups of 8 tokens of a warp
-  static constexpr int stage_blocks = col_warps;              ///< blocks of 64 columns in a stage
+  static constexpr int stage_blocks = Tokens <= 16 ? 4 : 1;   ///< blocks of 64 columns in a stage
   static constexpr int partial_threads = threads / col_warps; ///< threads that hold sums at the end
   /// Up to 64 tokens the sums of a scale group are scaled, in fp32; at 128 they would cost 128 registers and
   /// more time than scaling the operands, which rounds once more.
@@ -82,6 +82,22 @@ struct warp_place {
   if (kind == number_kind::fp32) return reinterpret_cast<const float*>(numbers)[index];
   const std::uint16_t bits = reinterpret_cast<const std::uint16_t*>(numbers)[index];
   return kind == number_kind::fp16 ? half_to_float(float16{bits}) : half_to_float(bfloat16{bits});
+}
+
+/// The same of several, with one look at the format, which is the same for all threads.
+template <int Count>
+QLR_DEVICE void load_numbers(number_kind kind, const unsigned char* numbers, const int (&indices)[Count],
+                             float (&out)[Count]) {
+  if (kind == number_kind::fp16) {
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < Count; ++i) out[i] = load_number(number_kind::fp16, numbers, indices[i]);
+  } else if (kind == number_kind::bf16) {
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < Count; ++i) out[i] = load_number(number_kind::bf16, numbers, indices[i]);
+  } else {
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < Count; ++i) out[i] = load_number(number_kind::fp32, numbers, indices[i]);
+  }
 }
 
 /// Reads second operands of multiply_add from a swizzled tile of X, 64 columns.
@@ -131,38 +147,44 @@ public:
         read_(place.lane, shape::fragments == 1 ? 1 : 2) {}
 
   /// @param stage  codes, X, scales, zeros and column factors in shared memory
-  QLR_DEVICE void operator()(const unsigned char* stage, tile_sums& sums) const {
+  /// @param block  of the stage
+  QLR_DEVICE void operator()(const unsigned char* stage, int block, tile_sums& sums) const {
+    const place_in_stage at{stage, block};
     if constexpr (shape::scales_operands) {
-      multiply_scaled(stage, sums);
+      multiply_scaled(at, sums);
+    } else if (arguments_.weights.scale_steps == steps_per_block && arguments_.weights.zeros == nullptr) {
+      multiply_levels<true>(at, sums);
     } else {
-      multiply_levels(stage, sums);
+      multiply_levels<false>(at, sums);
     }
   }
 
 private:
   using operands = std::uint32_t[shape::warp_tiles][4];
+  static constexpr int num_scales = 2 * shape::warp_tiles; ///< rows g and g + 8 of each row tile
+
+  struct place_in_stage {
+    const unsigned char* stage;
+    int block;
+  };
+
+  /// Number of a row tile's block in the stage.
+  [[nodiscard]] QLR_DEVICE int block_of(const place_in_stage& at, int tile) const {
+    return (place_.row_warp * shape::warp_tiles + tile) * shape::stage_blocks + at.block;
+  }
 
   /// Levels of a row tile of this warp at one step; `codes` keeps those of later steps.
-  QLR_DEVICE void look_up(const unsigned char* stage, int tile, int step, lane_codes<Bits>& codes,
+  QLR_DEVICE void look_up(const place_in_stage& at, int tile, int step, lane_codes<Bits>& codes,
                           std::uint32_t (&levels)[4]) const {
     if (step % steps_per_load(Bits) == 0) {
-      const int block = (place_.row_warp * shape::warp_tiles + tile) * shape::stage_blocks + place_.col_warp;
-      load_step_codes(reinterpret_cast<const std::uint32_t*>(stage) + block * words_per_block(Bits),
-                      place_.lane, step, codes);
+      const auto* blocks = reinterpret_cast<const std::uint32_t*>(at.stage);
+      load_step_codes(blocks + block_of(at, tile) * words_per_block(Bits), place_.lane, step, codes);
     }
     look_up_(codes, step, levels);
   }
 
-  [[nodiscard]] QLR_DEVICE const unsigned char* x_of(const unsigned char* stage) const {
-    return stage + memory::code_bytes + place_.col_warp * shape::tokens * block_cols * 2;
-  }
-
-  /// Index of the first of 16 scales for a row tile of this warp.
-  [[nodiscard]] QLR_DEVICE int scale_index(int tile, int step) const {
-    const int steps = arguments_.weights.scale_steps;
-    const int block = (place_.row_warp * shape::warp_tiles + tile) * shape::stage_blocks + place_.col_warp;
-    const int slot = steps == 4 ? block : steps == 2 ? 2 * block + step / 2 : 4 * block + step;
-    return tile_rows * slot;
+  [[nodiscard]] QLR_DEVICE const unsigned char* x_of(const place_in_stage& at) const {
+    return at.stage + memory::code_bytes + at.block * shape::tokens * block_cols * 2;
   }
 
   [[nodiscard]] QLR_DEVICE bool ends_scale(int step) const {
@@ -173,11 +195,29 @@ private:
     return (step & (arguments_.weights.scale_steps - 1)) == 0;
   }
 
+  /// Indices of the scales of this thread's rows of a row tile: g, then g + 8.
+  QLR_DEVICE void find_scales(const place_in_stage& at, int tile, int step, int* out) const {
+    const int steps = arguments_.weights.scale_steps;
+    const int block = block_of(at, tile);
+    const int slot = steps == 4 ? block : steps == 2 ? 2 * block + step / 2 : 4 * block + step;
+    out[0] = tile_rows * slot + place_.lane / 4;
+    out[1] = out[0] + 8;
+  }
+
+  /// Scales or zero points of this thread's rows.
+  QLR_DEVICE void load_row_numbers(const place_in_stage& at, int step, number_kind kind, int offset,
+                                   float (&out)[num_scales]) const {
+    int indices[num_scales];
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < shape::warp_tiles; ++i) find_scales(at, i, step, indices + 2 * i);
+    load_numbers(kind, at.stage + offset, indices, out);
+  }
+
   /// X times the column factors, rounded to T.
-  QLR_DEVICE void apply_factors(const unsigned char* stage, int step, std::uint32_t (&x)[2]) const {
+  QLR_DEVICE void apply_factors(const place_in_stage& at, int step, std::uint32_t (&x)[2]) const {
     if (arguments_.weights.column_factors == nullptr) return;
-    const auto* factors = reinterpret_cast<const float*>(stage + arguments_.schedule.factor_offset) +
-                          place_.col_warp * block_cols + step_cols * step + 2 * (place_.lane % 4);
+    const auto* factors = reinterpret_cast<const float*>(at.stage + arguments_.schedule.factor_offset) +
+                          at.block * block_cols + step_cols * step + 2 * (place_.lane % 4);
     QLR_DEVICE_UNROLL
     for (int half = 0; half < 2; ++half) {
       const float_pair pair = *reinterpret_cast<const float_pair*>(factors + 8 * half);
@@ -188,20 +228,20 @@ private:
   /// Calls body(fragment, operand) for the fragments of this warp at one step. `pending` holds the next
   /// step's operand where one fragment is loaded for two steps at once.
   template <class Body>
-  QLR_DEVICE void for_each_fragment(const unsigned char* stage, int step, std::uint32_t (&pending)[2][2],
+  QLR_DEVICE void for_each_fragment(const place_in_stage& at, int step, std::uint32_t (&pending)[2][2],
                                     Body&& body) const {
     if constexpr (shape::fragments == 1) {
-      if (step % 2 == 0) read_(thread_, x_of(stage), 0, step, pending);
+      if (step % 2 == 0) read_(thread_, x_of(at), 0, step, pending);
       std::uint32_t x[2] = {pending[step % 2][0], pending[step % 2][1]};
-      apply_factors(stage, step, x);
+      apply_factors(at, step, x);
       body(0, x);
     } else {
       QLR_DEVICE_UNROLL
       for (int f = 0; f < shape::fragments; f += 2) {
-        read_(thread_, x_of(stage), place_.token_warp * shape::fragments + f, step, pending);
+        read_(thread_, x_of(at), place_.token_warp * shape::fragments + f, step, pending);
         QLR_DEVICE_UNROLL
         for (int i = 0; i < 2; ++i) {
-          apply_factors(stage, step, pending[i]);
+          apply_factors(at, step, pending[i]);
           body(f + i, pending[i]);
         }
       }
@@ -209,8 +249,11 @@ private:
   }
 
   /// Levels times X; the sums of each scale group are scaled: sums += scale * (partial - zero * sum of x).
-  QLR_DEVICE void multiply_levels(const unsigned char* stage, tile_sums& sums) const {
-    const bool has_zeros = arguments_.weights.zeros != nullptr;
+  ///
+  /// @tparam IsPlain  no zero points, and one scale for a row of a block
+  template <bool IsPlain>
+  QLR_DEVICE void multiply_levels(const place_in_stage& at, tile_sums& sums) const {
+    const bool has_zeros = !IsPlain && arguments_.weights.zeros != nullptr;
     tile_sums partial = {};
     float x_sums[shape::fragments][4] = {};
     lane_codes<Bits> codes[shape::warp_tiles];
@@ -219,8 +262,8 @@ private:
     for (int step = 0; step < steps_per_block; ++step) {
       operands levels;
       QLR_DEVICE_UNROLL
-      for (int i = 0; i < shape::warp_tiles; ++i) look_up(stage, i, step, codes[i], levels[i]);
-      for_each_fragment(stage, step, pending, [&](int f, const std::uint32_t(&x)[2]) {
+      for (int i = 0; i < shape::warp_tiles; ++i) look_up(at, i, step, codes[i], levels[i]);
+      for_each_fragment(at, step, pending, [&](int f, const std::uint32_t(&x)[2]) {
         QLR_DEVICE_UNROLL
         for (int i = 0; i < shape::warp_tiles; ++i)
           thread_.template multiply_add<T>(partial[i][f], levels[i], x);
@@ -230,44 +273,47 @@ private:
           thread_.template multiply_add<T>(x_sums[f], ones, x);
         }
       });
-      if (!ends_scale(step)) continue;
-      add_scaled(stage, step, has_zeros, partial, x_sums, sums);
+      if (IsPlain ? step + 1 < steps_per_block : !ends_scale(step)) continue;
+      if (has_zeros) subtract_zeros(at, step, x_sums, partial);
+      add_scaled(at, step, partial, sums);
     }
   }
 
-  QLR_DEVICE void add_scaled(const unsigned char* stage, int step, bool has_zeros, tile_sums& partial,
-                             float (&x_sums)[shape::fragments][4], tile_sums& sums) const {
-    const packed_view& weights = arguments_.weights;
-    QLR_DEVICE_UNROLL
-    for (int i = 0; i < shape::warp_tiles; ++i) {
-      const int first = scale_index(i, step) + place_.lane / 4;
-      QLR_DEVICE_UNROLL
-      for (int half = 0; half < 2; ++half) {
-        const float scale =
-            load_number(weights.scale_kind, stage + arguments_.schedule.scale_offset, first + 8 * half);
-        const float zero = has_zeros ? load_number(weights.zero_kind, stage + arguments_.schedule.zero_offset,
-                                                   first + 8 * half)
-                                     : 0.0F;
-        QLR_DEVICE_UNROLL
-        for (int f = 0; f < shape::fragments; ++f) {
-          QLR_DEVICE_UNROLL
-          for (int j = 2 * half; j < 2 * half + 2; ++j) {
-            const float sum = has_zeros ? partial[i][f][j] - zero * x_sums[f][j] : partial[i][f][j];
-            sums[i][f][j] += scale * sum;
-            partial[i][f][j] = 0;
-          }
-        }
-      }
-    }
+  /// partial -= zero * sum of x.
+  QLR_DEVICE void subtract_zeros(const place_in_stage& at, int step, float (&x_sums)[shape::fragments][4],
+                                 tile_sums& partial) const {
+    float zeros[num_scales];
+    load_row_numbers(at, step, arguments_.weights.zero_kind, arguments_.schedule.zero_offset, zeros);
     QLR_DEVICE_UNROLL
     for (int f = 0; f < shape::fragments; ++f) {
       QLR_DEVICE_UNROLL
-      for (int j = 0; j < 4; ++j) x_sums[f][j] = 0;
+      for (int j = 0; j < 4; ++j) {
+        QLR_DEVICE_UNROLL
+        for (int i = 0; i < shape::warp_tiles; ++i) partial[i][f][j] -= zeros[2 * i + j / 2] * x_sums[f][j];
+        x_sums[f][j] = 0;
+      }
+    }
+  }
+
+  /// sums += scale * partial, partial = 0.
+  QLR_DEVICE void add_scaled(const place_in_stage& at, int step, tile_sums& partial, tile_sums& sums) const {
+    float scales[num_scales];
+    load_row_numbers(at, step, arguments_.weights.scale_kind, arguments_.schedule.scale_offset, scales);
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < shape::warp_tiles; ++i) {
+      QLR_DEVICE_UNROLL
+      for (int f = 0; f < shape::fragments; ++f) {
+        QLR_DEVICE_UNROLL
+        for (int j = 0; j < 4; ++j) {
+          sums[i][f][j] += scales[2 * i + j / 2] * partial[i][f][j];
+          partial[i][f][j] = 0;
+        }
+      }
     }
   }
 
   /// (level - zero) * scale in T, times X.
-  QLR_DEVICE void multiply_scaled(const unsigned char* stage, tile_sums& sums) const {
+  QLR_DEVICE void multiply_scaled(const place_in_stage& at, tile_sums& sums) const {
     const packed_view& weights = arguments_.weights;
     std::uint32_t scales[shape::warp_tiles][2]; // rows g and g + 8, twice each
     lane_codes<Bits> codes[shape::warp_tiles];
@@ -277,19 +323,19 @@ private:
       operands levels;
       QLR_DEVICE_UNROLL
       for (int i = 0; i < shape::warp_tiles; ++i) {
-        look_up(stage, i, step, codes[i], levels[i]);
+        look_up(at, i, step, codes[i], levels[i]);
         if (weights.zeros != nullptr) {
           std::uint32_t zeros[2]; // not kept between steps: their registers are worth more than these loads
-          load_twice(stage + arguments_.schedule.zero_offset, weights.zero_kind, i, step, zeros);
+          load_twice(at, weights.zero_kind, arguments_.schedule.zero_offset, i, step, zeros);
           QLR_DEVICE_UNROLL
           for (int j = 0; j < 4; ++j) levels[i][j] = subtract_pairs<T>(levels[i][j], zeros[j % 2]);
         }
         if (starts_scale(step))
-          load_twice(stage + arguments_.schedule.scale_offset, weights.scale_kind, i, step, scales[i]);
+          load_twice(at, weights.scale_kind, arguments_.schedule.scale_offset, i, step, scales[i]);
         QLR_DEVICE_UNROLL
         for (int j = 0; j < 4; ++j) levels[i][j] = multiply_pairs<T>(levels[i][j], scales[i][j % 2]);
       }
-      for_each_fragment(stage, step, pending, [&](int f, const std::uint32_t(&x)[2]) {
+      for_each_fragment(at, step, pending, [&](int f, const std::uint32_t(&x)[2]) {
         QLR_DEVICE_UNROLL
         for (int i = 0; i < shape::warp_tiles; ++i)
           thread_.template multiply_add<T>(sums[i][f], levels[i], x);
@@ -298,13 +344,15 @@ private:
   }
 
   /// Numbers of rows g and g + 8 of a row tile of this warp, rounded to T, in both halves.
-  QLR_DEVICE void load_twice(const unsigned char* numbers, number_kind kind, int tile, int step,
+  QLR_DEVICE void load_twice(const place_in_stage& at, number_kind kind, int offset, int tile, int step,
                              std::uint32_t (&out)[2]) const {
+    int indices[2];
+    float numbers[2];
+    find_scales(at, tile, step, indices);
+    load_numbers(kind, at.stage + offset, indices, numbers);
     QLR_DEVICE_UNROLL
-    for (int half = 0; half < 2; ++half) {
-      const float number = load_number(kind, numbers, scale_index(tile, step) + place_.lane / 4 + 8 * half);
-      out[half] = static_cast<std::uint32_t>(to_half<T>(number).bits) * 0x10001U;
-    }
+    for (int half = 0; half < 2; ++half)
+      out[half] = static_cast<std::uint32_t>(to_half<T>(numbers[half]).bits) * 0x10001U;
   }
 
   Thread& thread_;
