@@ -102,6 +102,30 @@ TEST_CASE("warpgroup product: X is arranged where Q needs it", "[cuda]") {
   check_device_product(scaled, {.variant = "prefill_wgmma_128", .place = {.x_offset = 3, .x_padding = 5}});
 }
 
+TEST_CASE("warpgroup product: shared memory suffices for the largest stages", "[cuda]") {
+  using namespace qlr::cuda::detail;
+  packed_view weights;
+  weights.rows = 14336;
+  weights.row_tiles = 896;
+  weights.columns = qlr::cuda::detail::make_column_map(4096, 16);
+  weights.scale_steps = steps_per_scale(weights.columns);
+  weights.scale_kind = number_kind::fp32;
+  weights.zero_kind = number_kind::fp32;
+  const float zero = 0;
+  weights.zeros = &zero;
+  const qlr::cuda::device_properties h100{0, 90, 132, 227 * 1024, 50 << 20};
+  const matmul_plan plan = make_plan(weights, constants_of<8, group_shape<2>>(), false, 4096, 2, 0, h100, 6);
+  CHECK(plan.launch.shared_bytes <= h100.shared_bytes_per_block);
+  CHECK(plan.launch.blocks == 132);
+  CHECK(plan.launch.threads == 256);
+  CHECK(plan.schedule.slices == 1);
+  const group_memory memory = lay_out_group_memory<8, group_shape<2>>(weights);
+  CHECK(memory.x % 1024 == 0);
+  CHECK(memory.x >= table_bytes(8));
+  CHECK(memory.scale_stage_bytes == 2 * 256 * 4 * 4); // rows, groups of a stage, bytes
+  CHECK(memory.scales == memory.x + 6 * 128 * 128);   // stages of 128 tokens of 128 bytes
+}
+
 TEST_CASE("warpgroup product: chosen where it is fast and allowed", "[cuda]") {
   if (!has_warpgroups()) return;
   CHECK(chosen_for(make_device_problem<float16>("int4", 64, 16, 64, 0, 64)) == "tokens_64");

@@ -27,10 +27,11 @@ namespace qlr::cuda::detail {
 //   bytes of 4-bit codes and X per clock      24              40       from the second-level cache
 //
 // 128 x 256 by m64n256k16 would also take 224 of 256 clocks of shared memory, but 36 bytes per clock.
-// Issue slots of a warp per 256 clocks, two warps per scheduler: 8 pairs need shift, mask, look-up, zero
-// point and scale, 40; descriptors, copies, scales and loop about 20: together 120 of 256. Registers of a
-// thread: 128 sums, 16 fragments of two steps, 16 codes of two blocks of 4 bits, scales, zero points and
-// addresses about 50; 255 are allowed.
+// 8-bit codes need two look-ups per pair: 288 of 256 clocks, so shared memory limits them to 89 %.
+// Instructions of a warp per step, 256 clocks, two warps per scheduler: 8 pairs need two for the address, the
+// look-up, zero point and scale, 40; with products, copies, scales and loop about 90: 180 of 256 slots.
+// Registers of a thread, RowTiles = 2 and 4 bits: 128 sums, 16 fragments of two steps, 16 codes of two
+// blocks, the rest for addresses, scales and zero points: 199 in all; the kernel around it uses all 255.
 //
 // Step j + 1 is looked up while step j is multiplied: when products j have been issued, the wait for products
 // j - 1 frees their fragments; the look-ups take about 100 clocks of latency, products j take 128 alone and
@@ -175,7 +176,7 @@ public:
       for (int i = 0; i < chunks; ++i) thread.copy_async(to + i * bytes_between, from_[i], bytes);
     }
     QLR_DEVICE_UNROLL
-    for (int i = 0; i < chunks; ++i) from_[i] += block_cols;
+    for (const std::uint16_t*& from : from_) from += block_cols;
     left_ -= block_cols;
   }
 
