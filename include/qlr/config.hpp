@@ -59,14 +59,6 @@
 #define QLR_DEVICE_NO_UNROLL
 #endif
 
-// Keeps the next loop of a kernel a loop: copies of a long body would crowd each other out of the instruction
-// cache.
-#if defined(__CUDA_ARCH__)
-#define QLR_DEVICE_LOOP _Pragma("unroll 1")
-#else
-#define QLR_DEVICE_LOOP
-#endif
-
 // Inlined whatever the optimiser thinks of its size; the second form is for lambdas.
 #if defined(_MSC_VER) && !defined(__clang__)
 #define QLR_ALWAYS_INLINE __forceinline

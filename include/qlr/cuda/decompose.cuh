@@ -15,7 +15,7 @@ template <class T, quantizer_policy Quantizer>
   requires weight_scalar<std::remove_const_t<T>>
 [[nodiscard]] decompose_result decompose(const context& on, device_view<T> weight, const Quantizer& quantizer,
                                          const decompose_options& options, const metric& weights = {}) {
-  return decompose<detail::gpu_launcher>(on, weight, quantizer, options, weights);
+  return cuda::decompose<detail::gpu_launcher>(on, weight, quantizer, options, weights);
 }
 
 /// The same with a context that lasts for the call, whose creation takes milliseconds.
@@ -24,7 +24,7 @@ template <class T, quantizer_policy Quantizer>
 [[nodiscard]] decompose_result decompose(device_view<T> weight, const Quantizer& quantizer,
                                          const decompose_options& options, const metric& weights = {},
                                          cudaStream_t stream = nullptr) {
-  return decompose<detail::gpu_launcher>(context(stream), weight, quantizer, options, weights);
+  return cuda::decompose<detail::gpu_launcher>(context(stream), weight, quantizer, options, weights);
 }
 
 /// decompose_on_device() of decompose.hpp on the current device.
@@ -34,7 +34,7 @@ template <class T, quantizer_policy Quantizer>
                                                           const Quantizer& quantizer,
                                                           const decompose_options& options,
                                                           const metric& weights = {}) {
-  return decompose_on_device<detail::gpu_launcher>(on, weight, quantizer, options, weights);
+  return cuda::decompose_on_device<detail::gpu_launcher>(on, weight, quantizer, options, weights);
 }
 
 /// decompose_batched() of decompose.hpp on the current device.
@@ -44,7 +44,7 @@ template <class T, quantizer_policy Quantizer>
     std::span<const device_view<T>> matrices, const Quantizer& quantizer, const decompose_options& options,
     std::span<const metric> weights = {}, const batch_options& batch = {}, const executor& run = {},
     cudaStream_t stream = nullptr) {
-  return decompose_batched<detail::gpu_launcher>(matrices, quantizer, options, weights, batch, run, stream);
+  return cuda::decompose_batched<detail::gpu_launcher>(matrices, quantizer, options, weights, batch, run, stream);
 }
 
 } // namespace qlr::cuda

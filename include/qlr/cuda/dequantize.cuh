@@ -10,7 +10,7 @@ namespace qlr::cuda {
 /// dequantize_async() of dequantize.hpp on the current device.
 inline void dequantize_async(const device_quantized_view& q, device_view<float> out,
                              cudaStream_t stream = nullptr) {
-  dequantize_async<detail::gpu_launcher>(q, out, stream);
+  cuda::dequantize_async<detail::gpu_launcher>(q, out, stream);
 }
 
 } // namespace qlr::cuda

@@ -13,7 +13,7 @@ template <class Quantizer>
                                                      device_view<const float> weight,
                                                      const device_quantize_hints& hints = {},
                                                      cudaStream_t stream = nullptr) {
-  return quantize_async<detail::gpu_launcher>(quantizer, weight, hints, stream);
+  return cuda::quantize_async<detail::gpu_launcher>(quantizer, weight, hints, stream);
 }
 
 /// quantize() of quantize.hpp on the current device.
@@ -21,7 +21,7 @@ template <class Quantizer>
 [[nodiscard]] device_quantized_matrix quantize(const Quantizer& quantizer, device_view<const float> weight,
                                                const device_quantize_hints& hints = {},
                                                cudaStream_t stream = nullptr) {
-  return quantize<detail::gpu_launcher>(quantizer, weight, hints, stream);
+  return cuda::quantize<detail::gpu_launcher>(quantizer, weight, hints, stream);
 }
 
 } // namespace qlr::cuda

@@ -4,6 +4,7 @@
 
 #include <ucontext.h>
 
+#include <csetjmp>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -20,6 +21,13 @@
 #endif
 #if defined(QLR_TEST_HAS_ASAN)
 #include <sanitizer/common_interface_defs.h>
+#endif
+
+// swapcontext saves the signal mask by a system call, which takes most of the time of a simulation. _longjmp
+// does not, but sanitizers and fortified C libraries mistake a jump to another stack for an error.
+#if !defined(QLR_TEST_HAS_ASAN) && !defined(__SANITIZE_THREAD__) &&                                          \
+    !(defined(__USE_FORTIFY_LEVEL) && __USE_FORTIFY_LEVEL > 0) && defined(__GLIBC__)
+#define QLR_TEST_HAS_FAST_SWITCH 1
 #endif
 
 namespace qlr::test {
@@ -50,6 +58,11 @@ public:
     __sanitizer_start_switch_fiber(&fake_stack, stack_.get(), stack_bytes);
     swapcontext(&caller_, &own_);
     __sanitizer_finish_switch_fiber(fake_stack, nullptr, nullptr);
+#elif defined(QLR_TEST_HAS_FAST_SWITCH)
+    if (_setjmp(caller_place_) == 0) {
+      if (has_place_) _longjmp(own_place_, 1);
+      setcontext(&own_); // the first time
+    }
 #else
     swapcontext(&caller_, &own_);
 #endif
@@ -63,6 +76,9 @@ public:
     __sanitizer_start_switch_fiber(is_done_ ? nullptr : &fake_stack, caller_stack_, caller_bytes_);
     swapcontext(&own_, &caller_);
     __sanitizer_finish_switch_fiber(fake_stack, &caller_stack_, &caller_bytes_);
+#elif defined(QLR_TEST_HAS_FAST_SWITCH)
+    has_place_ = true;
+    if (_setjmp(own_place_) == 0) _longjmp(caller_place_, 1);
 #else
     swapcontext(&own_, &caller_);
 #endif
@@ -93,6 +109,11 @@ private:
   std::unique_ptr<unsigned char[]> stack_ = std::make_unique_for_overwrite<unsigned char[]>(stack_bytes);
   ucontext_t own_{};
   ucontext_t caller_{};
+#if defined(QLR_TEST_HAS_FAST_SWITCH)
+  std::jmp_buf own_place_{};
+  std::jmp_buf caller_place_{};
+  bool has_place_ = false;
+#endif
   std::exception_ptr failure_;
   bool is_done_ = false;
 #if defined(QLR_TEST_HAS_ASAN)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cuda/simulator/fiber.hpp>
+#include <cuda/simulator/simulated_products.hpp>
 #include <qlr/cuda/detail/kernel_thread.hpp>
 
 #include <array>
@@ -19,7 +20,8 @@ namespace qlr::test {
 /// the same result in any order.
 enum class thread_order { ascending, descending, shuffled };
 
-/// When asynchronous copies happen: both extremes of what a device may do.
+/// When asynchronous copies happen: both extremes of what a device may do. Asynchronous products
+/// take the other one.
 enum class copy_time {
   early, ///< as soon as they are asked for: finds buffers that are overwritten while they are read
   late   ///< when they are waited for: finds reads without a wait
@@ -48,6 +50,8 @@ struct simulated_block {
         memory(static_cast<unsigned char*>(std::aligned_alloc(
                    alignment, (static_cast<std::size_t>(shape.shared_bytes) / alignment + 1) * alignment)),
                &std::free),
+        unfenced(static_cast<std::size_t>(shape.shared_bytes) / 16 + 1),
+        groups(static_cast<std::size_t>(shape.threads / 128)),
         warps(static_cast<std::size_t>(shape.threads / cuda::detail::warp_size)) {
     // What a kernel reads without having written it is NaN in every format.
     std::memset(memory.get(), 0xFF, static_cast<std::size_t>(shared_bytes));
@@ -58,6 +62,7 @@ struct simulated_block {
   struct warp_state {
     barrier meeting;
     std::array<void*, cuda::detail::warp_size> operands{};
+    product_queue products;
   };
 
   index_t index;
@@ -66,6 +71,8 @@ struct simulated_block {
   index_t shared_bytes;
   std::unique_ptr<unsigned char, void (*)(void*)> memory;
   barrier all;
+  std::vector<unsigned char> unfenced;            ///< pieces of 16 bytes copied, but not fenced for products
+  std::vector<std::vector<std::uint64_t>> groups; ///< descriptors that each warpgroup has multiplied with
   std::vector<warp_state> warps;
 };
 

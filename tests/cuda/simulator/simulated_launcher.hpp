@@ -112,6 +112,11 @@ private:
 /// launcher_policy that runs kernels on the host, to their end, before launch() returns.
 struct simulated_launcher {
   template <cuda::detail::kernel_body Kernel>
+  static bool has_warpgroup_code() {
+    return true;
+  }
+
+  template <cuda::detail::kernel_body Kernel>
   static void launch(const Kernel& kernel, const cuda::detail::launch_shape& shape, cudaStream_t /*stream*/) {
     if (shape.threads <= 0 || shape.threads > Kernel::most_threads ||
         shape.threads % cuda::detail::warp_size != 0)

@@ -4,6 +4,7 @@
 
 #include <cuda/simulator/simulated_block.hpp>
 #include <qlr/core/types.hpp>
+#include <qlr/cuda/detail/warpgroup_thread.hpp>
 
 #include <bit>
 #include <cstdint>
@@ -68,6 +69,7 @@ public:
     if (value < *address) *address = value;
     step();
   }
+  std::uint32_t arrive(std::uint32_t* address, std::uint32_t value) { return add_atomic(address, value); }
   void publish(std::uint32_t* address, std::uint32_t value) {
     *address = value;
     step();
@@ -86,11 +88,9 @@ public:
     if (bytes > 0 && reinterpret_cast<std::uintptr_t>(global) % 16 != 0)
       throw std::logic_error("copy_async: misaligned source");
     const copy task{shared, global, bytes};
-    if (options_.copies == copy_time::early) {
-      task.run();
-    } else {
-      open_.push_back(task);
-    }
+    if (options_.copies == copy_time::early) task.run();
+    block_.unfenced[piece_of(shared)] = 1;
+    open_.push_back(task);
   }
   void commit_copies() {
     groups_.push_back(open_);
@@ -99,9 +99,55 @@ public:
   template <int Groups>
   void wait_copies() {
     while (groups_.size() > Groups) {
-      for (const copy& task : groups_.front()) task.run();
+      for (const copy& task : groups_.front()) {
+        if (options_.copies == copy_time::late) task.run();
+        landed_.push_back(task.to);
+      }
       groups_.pop_front();
     }
+  }
+
+  [[nodiscard]] std::uint32_t shared_address(const void* pointer) const {
+    check_shared(pointer, 0);
+    return first_shared_address +
+           static_cast<std::uint32_t>(static_cast<const unsigned char*>(pointer) - block_.memory.get());
+  }
+  void fence_copies() {
+    for (const void* to : landed_) block_.unfenced[piece_of(to)] = 0;
+    landed_.clear();
+  }
+  void fence_products() { is_fenced_ = true; }
+  template <class T, int N>
+  void multiply_async(float (&sums)[N / 2], const std::uint32_t (&a)[4], std::uint64_t b) {
+    static_assert(N % 8 == 0 && N > 0 && N <= 256);
+    if (!is_fenced_) throw std::logic_error("multiply_async: no fence_products since the last group");
+    if (num_threads() % cuda::detail::warpgroup_size != 0)
+      throw std::logic_error("multiply_async: the block is not of whole warpgroups");
+    warp_product::lane_registers mine{sums, a};
+    together(mine, [&](auto& all) {
+      warp_product product{
+          b, N, block_.memory.get(), [](std::uint16_t bits) { return to_float(T{bits}); }, {}};
+      for (std::size_t i = 0; i < all.size(); ++i) product.lanes[i] = *all[i];
+      check_agreement(product);
+      run_product(product, copy_time::late);
+      warp().products.open.push_back(product);
+    });
+  }
+  void commit_products() {
+    if (lane() == 0)
+      warp().products.commit(); // lane 0 passes each product and each wait together with the others
+    is_fenced_ = false;
+  }
+  template <int Groups>
+  void wait_products() {
+    meet(warp().meeting, [this] {
+      warp().products.wait(Groups,
+                           [this](const warp_product& product) { run_product(product, copy_time::early); });
+    });
+  }
+  template <int Tiles, int N>
+  void take_products(float (&)[Tiles][N]) {
+    wait_products<0>();
   }
 
   void load_matrices(const void* row, std::uint32_t (&out)[4]) {
@@ -192,6 +238,33 @@ private:
       throw std::logic_error("address is outside of shared memory");
   }
 
+  [[nodiscard]] std::size_t piece_of(const void* shared) const {
+    return static_cast<std::size_t>(static_cast<const unsigned char*>(shared) - block_.memory.get()) / 16;
+  }
+
+  /// Products take the other extreme than copies: a copy that happens at once meets products that still read.
+  void run_product(const warp_product& product, copy_time when_copies_are) {
+    for (std::uint32_t token = 0; token < product.tokens; ++token) {
+      for (std::uint32_t col = 0; col < 16; col += 8) {
+        const std::uint32_t address = described_address(product.descriptor, token, col);
+        if (address < first_shared_address || address - first_shared_address + 16 > block_.shared_bytes)
+          throw std::logic_error("multiply_async: B is outside of shared memory");
+        if (block_.unfenced[(address - first_shared_address) / 16] != 0)
+          throw std::logic_error("multiply_async: B is being copied, or was without fence_copies");
+      }
+    }
+    if (options_.copies == when_copies_are) product.run();
+  }
+
+  void check_agreement(const warp_product& product) {
+    std::vector<std::uint64_t>& group =
+        block_.groups[static_cast<std::size_t>(index_ / cuda::detail::warpgroup_size)];
+    const std::size_t i = warp().products.issued++;
+    if (i == group.size()) group.push_back(product.descriptor);
+    if (group[i] != product.descriptor)
+      throw std::logic_error("multiply_async: warps of a warpgroup disagree on B");
+  }
+
   /// Lets other threads go first.
   void step() { fiber_->yield(); }
 
@@ -230,10 +303,12 @@ private:
   const barrier* waits_for_ = nullptr;
   std::uint64_t generation_ = 0;
   bool is_spinning_ = false;
+  bool is_fenced_ = false;
   std::vector<copy> open_;
   std::deque<std::vector<copy>> groups_;
+  std::vector<const void*> landed_;
 };
 
-static_assert(cuda::detail::kernel_thread<simulated_thread>);
+static_assert(cuda::detail::warpgroup_thread<simulated_thread>);
 
 } // namespace qlr::test

@@ -21,6 +21,20 @@ __global__ void __launch_bounds__(Kernel::most_threads, Kernel::least_blocks)
 
 /// launcher_policy of real devices.
 struct gpu_launcher {
+  /// Whether this program has the code of a kernel of warpgroups for the current device.
+  ///
+  /// Such kernels are empty unless compiled for sm_90a. No attribute tells sm_90 from sm_90a, but the sums
+  /// alone take more registers than an empty kernel has.
+  template <kernel_body Kernel>
+  static bool has_warpgroup_code() {
+    constexpr int least_sums = 64;
+    cudaFuncAttributes attributes{};
+    if (cudaFuncGetAttributes(&attributes, run_kernel<Kernel>) == cudaSuccess)
+      return attributes.numRegs >= least_sums;
+    (void)cudaGetLastError(); // no code for this device at all
+    return false;
+  }
+
   /// Enqueues a kernel.
   ///
   /// @throws qlr::error unsupported, device_failure: the launch was refused; the message names the kernel

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/config.hpp>
+#include <qlr/cuda/detail/gpu_warpgroup.cuh>
 #include <qlr/cuda/detail/kernel_thread.hpp>
 
 #include <bit>
@@ -44,6 +45,12 @@ public:
   QLR_DEVICE void min_atomic(std::uint64_t* address, std::uint64_t value) const {
     static_assert(sizeof(std::uint64_t) == sizeof(unsigned long long));
     atomicMin(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(value));
+  }
+  QLR_DEVICE std::uint32_t arrive(std::uint32_t* address, std::uint32_t value) const {
+    __threadfence(); // cumulative: what the block wrote before its last sync() is ordered too
+    const std::uint32_t before = atomicAdd(address, value);
+    __threadfence();
+    return before;
   }
   QLR_DEVICE void publish(std::uint32_t* address, std::uint32_t value) const {
     __threadfence(); // cumulative: what the block wrote before its last sync() is ordered too
@@ -91,12 +98,44 @@ public:
     }
   }
 
-private:
-  static constexpr unsigned all_lanes = 0xFFFFFFFFU;
-
   QLR_DEVICE static std::uint32_t shared_address(const void* pointer) {
     return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
   }
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  // What makes this class a warpgroup_thread, on sm_90a only.
+  QLR_DEVICE void fence_copies() const {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+  }
+  QLR_DEVICE void fence_products() const {
+    asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+  }
+  template <class T, int N>
+  QLR_DEVICE void multiply_async(float (&sums)[N / 2], const std::uint32_t (&a)[4], std::uint64_t b) const {
+    static_assert(N == 128, "multiply_async is written for 128 rows of B");
+    multiply_async_128<T>(sums, a, b);
+  }
+  QLR_DEVICE void commit_products() const {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+  }
+  template <int Groups>
+  QLR_DEVICE void wait_products() const {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(Groups) : "memory");
+  }
+  template <int Tiles, int N>
+  QLR_DEVICE void take_products(float (&sums)[Tiles][N]) const {
+    wait_products<0>();
+    // A use of the sums that the compiler sees no reason to keep behind the wait stays behind this.
+    QLR_UNROLL
+    for (int tile = 0; tile < Tiles; ++tile) {
+      QLR_UNROLL
+      for (int i = 0; i < N; ++i) asm volatile("" : "+f"(sums[tile][i])::"memory");
+    }
+  }
+#endif
+
+private:
+  static constexpr unsigned all_lanes = 0xFFFFFFFFU;
 };
 
 } // namespace qlr::cuda::detail

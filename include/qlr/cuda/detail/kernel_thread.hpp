@@ -31,6 +31,9 @@ struct launch_shape {
 /// - shuffle(value, lane), shuffle_xor(value, mask): another lane's value; all lanes of the warp take part
 /// - add_atomic(address, value): adds in global memory, returns what was there
 /// - min_atomic(address, value): replaces what is in global memory by the smaller of both
+/// - arrive(address, value): adds like add_atomic; whoever arrives later, or observes the sum, sees what this
+/// block
+///   wrote before its last sync(), and the caller sees what earlier ones wrote
 /// - publish(address, value): stores so that a reader that sees the value sees all earlier writes of this
 ///   thread (and of those it synchronised with); observe(address): the matching load; pause(): yields while
 ///   spinning
@@ -61,6 +64,7 @@ concept kernel_thread = requires(Thread& thread, std::uint32_t* word, std::uint6
   { thread.shuffle_xor(1.0, 0) } -> std::same_as<double>;
   { thread.add_atomic(word, 1U) } -> std::same_as<std::uint32_t>;
   thread.min_atomic(long_word, std::uint64_t{1});
+  { thread.arrive(word, 1U) } -> std::same_as<std::uint32_t>;
   thread.publish(word, 1U);
   { thread.observe(const_word) } -> std::same_as<std::uint32_t>;
   thread.pause();

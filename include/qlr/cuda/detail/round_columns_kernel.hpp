@@ -94,7 +94,7 @@ struct round_columns_kernel {
       code_t code = 0;
       float error = 0;
       const int turns = left < lanes ? left : lanes;
-      QLR_DEVICE_LOOP
+      QLR_DEVICE_NO_UNROLL
       for (int turn = 0; turn < turns; ++turn) {
         // A lane's target is final from its turn on, so the last pass leaves every lane's own result.
         code = encode_value(fast_grid, normalise, own.scale[slot].zero, own.target[slot]);
