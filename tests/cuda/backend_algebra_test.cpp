@@ -147,11 +147,12 @@ TEST_CASE("cuda_backend: orthonormalize_rows loses nothing to rows that are clos
   if (!has_device()) return;
   const cuda::context on;
   const cuda_backend backend(on);
-  const matrix<float> x = matrix_of_spectrum(4, 30, {1.0, 1.0, 1.0, 4e-6}, 5); // one pass leaves 1e-5
+  // One pass would leave the square of the condition number times the rounding of doubles, 5e-5.
+  const matrix<float> x = matrix_of_spectrum(6, 90, {1.0, 1.0, 1.0, 1.0, 1.0, 1.5e-6}, 5);
   auto device = cuda::to_device(x.view());
   const double smallest = static_cast<double>(backend.orthonormalize_rows(device));
-  CHECK((smallest > 1e-6 && smallest < 4.1e-6));
-  CHECK(orthonormality_error(backend.to_host(device)) <= 1e-6);
+  CHECK((smallest > 1e-6 && smallest < 2e-6));
+  CHECK(orthonormality_error(backend.to_host(device)) <= 3e-7);
 }
 
 TEST_CASE("cuda_backend: orthonormalize_rows turns dependent rows into an orthonormal basis", "[cuda]") {

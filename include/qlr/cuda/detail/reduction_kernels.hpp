@@ -124,7 +124,7 @@ struct judge_basis_kernel {
     // Frobenius norms bound the condition number to within a factor of q.
     const double condition = std::sqrt(squares) * std::sqrt(inverse_squares) / static_cast<double>(q);
     constexpr double dependent = 1e6; // beyond, floats have no correct digit in the smallest direction
-    constexpr double harmless = 3e3;  // its square costs less than the rounding of floats
+    constexpr double harmless = 1e3;  // its square costs less than the rounding of floats
     const bool is_independent = reported->factor_info == 0 && condition < dependent;
     reported->is_independent = is_independent ? 1 : 0;
     reported->is_basis = is_independent && condition < harmless ? 1 : 0;
