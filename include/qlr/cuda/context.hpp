@@ -153,14 +153,15 @@ public:
     return *arrived_;
   }
 
+  /// Forgets what kernels have left.
+  void clear_report() const {
+    detail::check(cudaMemsetAsync(reported_, 0, sizeof(detail::report), stream_), "cudaMemsetAsync");
+  }
+
 private:
   struct free_pinned {
     void operator()(detail::report* memory) const { (void)cudaFreeHost(memory); }
   };
-
-  void clear_report() const {
-    detail::check(cudaMemsetAsync(reported_, 0, sizeof(detail::report), stream_), "cudaMemsetAsync");
-  }
 
   cudaStream_t stream_;
   device_buffer<detail::report> report_;
