@@ -14,7 +14,7 @@ namespace qlr::cuda::detail {
 
 /// Decodes the elements of a quantized matrix tile by tile, for kernels that use them at once.
 ///
-/// Shared memory: 2^bits levels, 512 block_scale.
+/// Shared memory: 2^bits levels, 1024 block_scale.
 struct tile_decoder {
   device_quantized_view q;
   matrix_tiles tiles;
@@ -38,6 +38,7 @@ struct tile_decoder {
   QLR_DEVICE void for_each(Thread& thread, Load&& load, Body&& body) const {
     const quantized_matrix_view matrix = q.loaded();
     const quantized_layout& layout = q.layout;
+    const index_t row_bytes = layout.row_bytes();
     auto* levels = thread.template shared<float>(0);
     auto* scales = thread.template shared<block_scale>(levels_bytes());
     for (int code = thread.index(); code < 1 << layout.bits; code += thread.num_threads())
@@ -47,10 +48,9 @@ struct tile_decoder {
       const tile_groups groups(tile, layout.group_cols());
       code_t codes[matrix_tiles::steps] = {};
       float operands[matrix_tiles::steps] = {};
+      const std::uint8_t* corner = q.codes + tile.row * row_bytes + packed_bytes(tile.col, layout.bits);
       for_each_in_tile(thread, tiles, tile, [&](int step, int, int i, int j) {
-        const std::uint8_t* bytes =
-            q.codes + (tile.row + i) * layout.row_bytes() + packed_bytes(tile.col, layout.bits);
-        codes[step] = packed_code(layout.order, bytes, tile.num_cols, layout.bits, j);
+        codes[step] = packed_code(layout.order, corner + i * row_bytes, tile.num_cols, layout.bits, j);
         operands[step] = load(tile.row + i, tile.col + j);
       });
       thread.sync(); // the scales of the tile before may still be read
