@@ -70,7 +70,7 @@ struct tile_decoder {
 struct dequantize_kernel {
   static constexpr std::string_view name = "dequantize_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   device_view<float> out;
@@ -88,7 +88,7 @@ template <weight_scalar T>
 struct subtract_quantized_kernel {
   static constexpr std::string_view name = "subtract_quantized_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   device_view<const T> weight;
@@ -106,7 +106,7 @@ struct subtract_quantized_kernel {
 struct extrapolate_kernel {
   static constexpr std::string_view name = "extrapolate_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   float factor;
@@ -165,7 +165,7 @@ inline constexpr index_t most_energy_blocks = 1024;
 struct residual_energies_kernel {
   static constexpr std::string_view name = "residual_energies_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   device_view<const float> x;
