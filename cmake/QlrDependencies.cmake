@@ -26,7 +26,7 @@ else()
 endif()
 if(QLR_HAS_CUDA)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
-    set(CMAKE_CUDA_ARCHITECTURES 80 90)
+    set(CMAKE_CUDA_ARCHITECTURES 80 90a) # 90a: 90 with the instructions that no later architecture has
   endif()
   enable_language(CUDA)
 endif()

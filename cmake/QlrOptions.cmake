@@ -64,3 +64,12 @@ if(CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
   endif()
   target_compile_options(qlr_build_flags INTERFACE "$<$<COMPILE_LANGUAGE:CXX>:${flags}>")
 endif()
+
+# The same for files that nvcc compiles.
+add_library(qlr_cuda_build_flags INTERFACE)
+# No kernel of ours uses Eigen, and nvcc warns of what Eigen 3.4 marks as device code.
+target_compile_definitions(qlr_cuda_build_flags INTERFACE EIGEN_NO_CUDA)
+target_compile_options(qlr_cuda_build_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Xcompiler=-Wall,-Wextra>")
+if(QLR_WERROR)
+  target_compile_options(qlr_cuda_build_flags INTERFACE "$<$<COMPILE_LANGUAGE:CUDA>:SHELL:-Werror all-warnings>")
+endif()

@@ -7,15 +7,12 @@
 #include <allocate_bits/costs.hpp>
 #include <allocate_bits/report.hpp>
 #include <common/output.hpp>
-#include <common/text.hpp>
+#include <common/program.hpp>
 
 #include <qlr/allocate/knapsack.hpp>
 
 #include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -82,12 +79,5 @@ void run(const arguments& args) {
 } // namespace
 
 int main(int argc, char** argv) {
-  try {
-    run(parse_arguments(argc, argv));
-    check_standard_output();
-    return EXIT_SUCCESS;
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "allocate_bits: %s\n", printable(failure.what()).c_str());
-    return 2;
-  }
+  return run_program("allocate_bits", [&] { run(parse_arguments(argc, argv)); });
 }

@@ -4,9 +4,10 @@
 // Splits a weight matrix of a .safetensors or .npy file into a quantized and a low-rank part; --help tells
 // the rest.
 #include <common/output.hpp>
+#include <common/program.hpp>
 #include <common/progress.hpp>
-#include <common/text.hpp>
 #include <decompose_matrix/arguments.hpp>
+#include <decompose_matrix/gpu.hpp>
 #include <decompose_matrix/input.hpp>
 #include <decompose_matrix/report.hpp>
 
@@ -14,9 +15,6 @@
 
 #include <chrono>
 #include <cmath>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <optional>
 #include <string>
 #include <vector>
@@ -98,7 +96,8 @@ void run(const arguments& args) {
       shown.set_step(iteration.iteration);
       if (!args.quiet) print_iteration(iteration);
     };
-    result = qlr::decompose(weight, quantizer, options, metric, threads);
+    result = args.device == "cpu" ? qlr::decompose(weight, quantizer, options, metric, threads)
+                                  : decompose_on_gpu(weight, quantizer, options, metric);
   }
   const double seconds = std::chrono::duration<double>(clock_type::now() - start).count();
 
@@ -125,12 +124,5 @@ void run(const arguments& args) {
 } // namespace
 
 int main(int argc, char** argv) {
-  try {
-    run(parse_arguments(argc, argv));
-    check_standard_output();
-    return EXIT_SUCCESS;
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "decompose_matrix: %s\n", printable(failure.what()).c_str());
-    return 2;
-  }
+  return run_program("decompose_matrix", [&] { run(parse_arguments(argc, argv)); });
 }

@@ -3,7 +3,7 @@
 
 // Quantizes every pair of a LoRA adapter in mixed precision; --help tells the rest.
 #include <common/output.hpp>
-#include <common/text.hpp>
+#include <common/program.hpp>
 #include <quantize_adapter/arguments.hpp>
 #include <quantize_adapter/report.hpp>
 
@@ -11,9 +11,6 @@
 #include <qlr/io/adapter.hpp>
 
 #include <chrono>
-#include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -80,12 +77,5 @@ void run(const arguments& args) {
 } // namespace
 
 int main(int argc, char** argv) {
-  try {
-    run(parse_arguments(argc, argv));
-    check_standard_output();
-    return EXIT_SUCCESS;
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "quantize_adapter: %s\n", printable(failure.what()).c_str());
-    return 2;
-  }
+  return run_program("quantize_adapter", [&] { run(parse_arguments(argc, argv)); });
 }

@@ -4,6 +4,7 @@
 // A complete small language model on the fused product: reads a Llama checkpoint, compresses its linear
 // layers, writes a text with them, and measures what the compression costs; --help tells the rest.
 #include <common/output.hpp>
+#include <common/program.hpp>
 #include <common/text.hpp>
 #include <story/arguments.hpp>
 #include <story/compress.hpp>
@@ -14,8 +15,6 @@
 
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
-#include <exception>
 #include <string>
 #include <vector>
 
@@ -96,12 +95,5 @@ void run(const arguments& args) {
 } // namespace
 
 int main(int argc, char** argv) {
-  try {
-    run(parse_arguments(argc, argv));
-    check_standard_output();
-    return EXIT_SUCCESS;
-  } catch (const std::exception& failure) {
-    std::fprintf(stderr, "story: %s\n", printable(failure.what()).c_str());
-    return 2;
-  }
+  return run_program("story", [&] { run(parse_arguments(argc, argv)); });
 }

@@ -1,6 +1,7 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
 #include <decompose_matrix/arguments.hpp>
+#include <decompose_matrix/gpu.hpp>
 
 #include <array>
 #include <string_view>
@@ -14,7 +15,7 @@ arguments parse_arguments(int argc, char** argv) {
   app.add_option("--tensor", result.tensor, "tensor of a .safetensors file (default: the largest 2-D one)");
   app.add_flag("--list", result.list, "print name, type and shape of all tensors and stop");
   add_decomposition_options(app, result, "of the built-in matrix and of the randomized SVD");
-  app.add_option("--device", result.device, "cpu")->capture_default_str();
+  app.add_option("--device", result.device, "cpu | cuda")->capture_default_str();
   app.add_option(
       "--calibration", result.calibration,
       ".npy with X (t,n); .safetensors with X, abs_mean (n), rms (n), covariance (n,n), fisher (m,n); or an "
@@ -38,13 +39,14 @@ arguments parse_arguments(int argc, char** argv) {
   app.add_flag("--quiet", result.quiet, "no table, no progress");
   parse(app, argc, argv);
   if (result.json == "-") result.quiet = true;
-  constexpr auto devices = std::to_array<std::string_view>({"cpu"});
+  constexpr auto devices = std::to_array<std::string_view>({"cpu", "cuda"});
   constexpr auto metrics = std::to_array<std::string_view>({"none", "fisher", "diagonal", "covariance"});
   constexpr auto forms = std::to_array<std::string_view>({"joint", "fixed_q"});
   require_one_of("form", result.form, forms);
   qlr::require(result.given.empty() || result.form == "fixed_q", qlr::status_code::invalid_argument,
                "--given is '", result.given, "', it needs --form fixed_q");
   require_one_of("device", result.device, devices);
+  if (result.device == "cuda") require_gpu();
   if (!result.metric.empty()) require_one_of("metric", result.metric, metrics);
   check_decomposition_arguments(result);
   return result;

@@ -49,8 +49,8 @@
 #define QLR_UNROLL
 #endif
 
-// The same for loops of kernels, which host compilers only test; and its opposite, for loops whose unrolled
-// addresses would take the registers that others need.
+// The same for kernels alone, whose arrays stay in registers only where every index is known, and the
+// contrary for loops of large bodies and few turns.
 #if defined(__CUDA_ARCH__)
 #define QLR_DEVICE_UNROLL _Pragma("unroll")
 #define QLR_DEVICE_NO_UNROLL _Pragma("unroll 1")

@@ -205,6 +205,18 @@ class LoopTest(CommandLineTest):
         self.write_weight(8, 64)
         self.assertEqual(self.run_json("w.safetensors", "--rank", 2, "--device", "cpu")["device"], "cpu")
 
+    def test_a_gpu_gives_the_cpus_result_or_is_refused_with_a_reason(self):
+        self.write_weight(48, 96)
+        common = ("w.safetensors", "--rank", 4, "--iterations", 3)
+        done = self.run_program(*common, "--device", "cuda", "--json", "-")
+        if done.returncode != 0:
+            self.check_refused([*common, "--device", "cuda"], "device is 'cuda'", "cpu")
+            self.skipTest("no GPU")
+        report = json.loads(done.stdout)
+        self.assertEqual(report["device"], "cuda")
+        expected = self.run_json(*common)["relative_error"]
+        self.assertLess(abs(report["relative_error"] - expected), 1e-3 * expected)
+
 
 class OutputTest(CommandLineTest):
     def test_output_holds_the_documented_tensors_and_metadata(self):

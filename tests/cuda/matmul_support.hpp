@@ -157,6 +157,7 @@ device_reference slow_device_product(const device_problem<T>& p, bool scales_ope
 struct operand_placement {
   index_t x_offset = 0;  ///< elements before X
   index_t x_padding = 0; ///< elements between rows, behind those that round a row up to 8
+  index_t y_offset = 1; ///< elements before Y
   index_t y_padding = 0;
   bool x_is_transposed = false;
 };
@@ -233,11 +234,11 @@ device_output run_product(const packed_problem<T>& packed, const matrix<T>& x,
     else
       return Y{0x1234};
   }();
-  std::vector<Y> y_memory(static_cast<std::size_t>((tokens + 1) * y_stride + 3), guard);
+  std::vector<Y> y_memory(static_cast<std::size_t>(place.y_offset + (tokens + 1) * y_stride + 2), guard);
   auto y_device = cuda::to_device(std::span<const Y>(y_memory));
   const cuda::device_view<const T> x_view(x_device.data() + place.x_offset, tokens, x.cols(), row_stride,
                                           col_stride);
-  const cuda::device_view<Y> y_view(y_device.data() + 1, tokens, rows, y_stride);
+  const cuda::device_view<Y> y_view(y_device.data() + place.y_offset, tokens, rows, y_stride);
   device_matmul::run<T, Y>(packed.weights, x_view, y_view, options, workspace);
   cuda::copy_to_host(y_device.data(), std::span<Y>(y_memory), nullptr);
 
@@ -245,7 +246,7 @@ device_output run_product(const packed_problem<T>& packed, const matrix<T>& x,
   std::vector<bool> is_output(y_memory.size(), false);
   for (index_t t = 0; t < tokens; ++t) {
     for (index_t i = 0; i < rows; ++i) {
-      const auto index = static_cast<std::size_t>(1 + t * y_stride + i);
+      const auto index = static_cast<std::size_t>(place.y_offset + t * y_stride + i);
       is_output[index] = true;
       out.values(t, i) = slow_value(y_memory[index]);
     }

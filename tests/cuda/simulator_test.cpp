@@ -69,6 +69,19 @@ struct flag_kernel {
   }
 };
 
+/// The smallest of what the threads offer.
+struct smallest_kernel {
+  static constexpr std::string_view name = "smallest_kernel";
+  static constexpr int most_threads = 32;
+  static constexpr int least_blocks = 1;
+  std::uint64_t* word;
+
+  template <class Thread>
+  void operator()(Thread& thread) const {
+    thread.min_atomic(word, static_cast<std::uint64_t>(100 + thread.block() - thread.index()));
+  }
+};
+
 /// One tile product from shared memory, both operands by ldmatrix.
 struct tile_kernel {
   static constexpr std::string_view name = "tile_kernel";
@@ -130,6 +143,17 @@ TEST_CASE("simulator: blocks that wait for each other run together, and a deadlo
   CHECK(flag == 1U);
   flag = 0;
   CHECK_THROWS(simulated_launcher::launch(flag_kernel{&flag, false}, {3, 32, 0}, nullptr));
+}
+
+TEST_CASE("simulator: the smallest value of all threads stays", "[cuda]") {
+  qlr::test::in_every_order([] {
+    std::uint64_t word = 1000;
+    simulated_launcher::launch(smallest_kernel{&word}, {3, 32, 0}, nullptr);
+    CHECK(word == 100U - 31U);
+    word = 5;
+    simulated_launcher::launch(smallest_kernel{&word}, {3, 32, 0}, nullptr);
+    CHECK(word == 5U);
+  });
 }
 
 TEST_CASE("simulator: tile products are those of the instruction set's manual", "[cuda]") {

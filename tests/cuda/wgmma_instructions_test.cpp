@@ -109,8 +109,11 @@ std::uint16_t bits_of(float value) {
 /// Elements that no other element equals more often than 1 in 31, with products that a float sums exactly.
 template <class T>
 std::vector<std::uint16_t> operand(int count, int period) {
-  std::vector<std::uint16_t> bits;
-  for (int i = 0; i < count; ++i) bits.push_back(bits_of<T>(static_cast<float>(i * 7 % period - period / 2)));
+  std::vector<std::uint16_t> bits(static_cast<std::size_t>(count));
+  for (int i = 0; i < count; ++i) {
+    const int value = i * 7 % period - period / 2;
+    bits[static_cast<std::size_t>(i)] = bits_of<T>(static_cast<float>(value));
+  }
   return bits;
 }
 

@@ -95,7 +95,8 @@ TEST_CASE("golden: caldera equals its authors' loop without lattices", "[decompo
     options.steps.iterations = 10;
     options.steps.step = quantize_step::nearest; // the original has LDLQ for lattices only
     const matrix_view<const float> weight = golden_weight().view();
-    const decompose_result result = decomposer(backend, weight, quantizer, weights, options).run();
+    const decompose_result result =
+        to_host(backend, decomposer(backend, weight, quantizer, weights, options).run(), options.factors);
     const errors found = errors_of(result.best);
     print(row, found, result);
     // A chaotic loop: 0.5 %. Four bits for a whole factor leave so much to chance that only the upper bound

@@ -16,23 +16,6 @@
 using namespace qlr;
 using namespace qlr::test;
 
-// Here, since this file is part of the thread sanitizer's build too.
-quantized_matrix qlr::test::feed_back(const any_quantizer& quantizer, const matrix<float>& w,
-                                      const input_covariance& h, const matrix<float>& right,
-                                      const feedback_options& options, const executor& run) {
-  const host::column_coupling coupling = host::make_coupling(h, right, options, coupling_use::feedback, run);
-  quantize_hints hints;
-  hints.column_weights = coupling.importance.data();
-  return host::round_with_feedback(quantizer, w, coupling, hints, options.descents, run);
-}
-
-quantized_matrix qlr::test::descend(const any_quantizer& quantizer, const quantized_matrix& q,
-                                    const matrix<float>& w, const input_covariance& h,
-                                    const matrix<float>& right, int passes, const executor& run) {
-  const host::column_coupling coupling = host::make_coupling(h, right, {}, coupling_use::descent, run);
-  return host::round_by_descent(quantizer, q, w, coupling, passes, run);
-}
-
 namespace {
 
 any_quantizer groups_of(std::string_view format, index_t size) {

@@ -10,6 +10,7 @@
 #include <qlr/quant/formats.hpp>
 
 #include <host/covariance_oracles.hpp>
+#include <support/feedback.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -18,17 +19,6 @@
 #include <vector>
 
 namespace qlr::test {
-
-// What takes long to compile is compiled once, in coupled_rounding_test.cpp.
-
-/// make_coupling and round_with_feedback.
-[[nodiscard]] quantized_matrix feed_back(const any_quantizer& quantizer, const matrix<float>& w,
-                                         const input_covariance& h, const matrix<float>& right,
-                                         const feedback_options& options, const executor& run = {});
-/// make_coupling and round_by_descent.
-[[nodiscard]] quantized_matrix descend(const any_quantizer& quantizer, const quantized_matrix& q,
-                                       const matrix<float>& w, const input_covariance& h,
-                                       const matrix<float>& right, int passes, const executor& run = {});
 
 /// By Gauss and Jordan, rows exchanged.
 [[nodiscard]] inline matrix<double> slow_inverse(matrix<double> a) {

@@ -147,6 +147,15 @@ TEST_CASE("code_packing: packing equals setting bits one by one and unpacking in
           const std::vector<std::uint8_t> bytes = packed(order, codes, bits);
           CHECK(bytes == slow_packed(order, codes, bits)); // unused bits are zero here
           CHECK(unpacked(order, bytes, count, bits) == codes);
+          // One code and one byte at a time, as kernels see them.
+          std::vector<code_t> single_codes(codes.size());
+          for (index_t i = 0; i < count; ++i)
+            single_codes[static_cast<std::size_t>(i)] = packed_code(order, bytes.data(), count, bits, i);
+          std::vector<std::uint8_t> single_bytes(bytes.size());
+          for (std::size_t i = 0; i < bytes.size(); ++i)
+            single_bytes[i] = packed_byte(order, codes.data(), count, bits, static_cast<index_t>(i));
+          CHECK(single_codes == codes);
+          CHECK(single_bytes == bytes);
         }
       }
     }

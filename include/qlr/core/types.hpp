@@ -7,6 +7,7 @@
 #include <bit>
 #include <concepts>
 #include <cstdint>
+#include <type_traits>
 
 namespace qlr {
 
@@ -145,6 +146,20 @@ QLR_HOST_DEVICE constexpr int ceil_log2(float value) {
 QLR_HOST_DEVICE constexpr float8_e8m0 to_float8_e8m0(int exponent) {
   const int clamped = exponent < -127 ? -127 : (exponent > 127 ? 127 : exponent);
   return {static_cast<std::uint8_t>(clamped + 127)};
+}
+
+/// a * b rounded to the type, on a device also where a sum follows that a compiler would fuse it with.
+///
+/// Kernels then give the results of the expression as it is written; on the CPU -ffp-contract decides.
+template <std::floating_point T>
+QLR_HOST_DEVICE constexpr T rounded_product(T a, T b) {
+#if defined(__CUDA_ARCH__)
+  if (!std::is_constant_evaluated()) {
+    if constexpr (std::same_as<T, float>) return __fmul_rn(a, b);
+    if constexpr (std::same_as<T, double>) return __dmul_rn(a, b);
+  }
+#endif
+  return a * b;
 }
 
 /// True for everything but NaN and infinities; immune to -ffast-math.

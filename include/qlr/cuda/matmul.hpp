@@ -50,6 +50,8 @@ private:
 /// Let u be the unit roundoff of T, 2^-11 for float16 and 2^-8 for bfloat16. Levels are rounded to T once, L,
 /// R and R x once each, and with input scales X once; tiles of up to 64 tokens scale in fp32, those of
 /// prefill round scale and product to T as well. Products are exact and all sums in fp32.
+///
+/// The variants prefill_wgmma_* exist in programs compiled for sm_90a, on devices of compute capability 9.0.
 /// @tparam Launcher  where kernels run: detail::gpu_launcher
 template <class Launcher>
 class fused_matmul {
@@ -75,6 +77,8 @@ public:
 
   /// Bytes that products of up to `tokens` tokens need on the current device, whatever X's strides.
   ///
+  /// Where there are input scales, or groups whose size is no multiple of 16, prefill_wgmma_* keep a copy of
+  /// X.
   /// @throws qlr::error invalid_argument: an unknown variant;  unsupported: the device is older than sm_80
   template <half_scalar T>
   [[nodiscard]] static index_t workspace_bytes(const packed_weights<T>& w, index_t tokens,

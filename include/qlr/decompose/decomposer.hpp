@@ -4,6 +4,7 @@
 
 #include <qlr/decompose/backend.hpp>
 #include <qlr/decompose/detail/stopwatch.hpp>
+#include <qlr/decompose/iterate_parts.hpp>
 #include <qlr/decompose/low_rank_step.hpp>
 #include <qlr/decompose/options.hpp>
 #include <qlr/decompose/rank_split.hpp>
@@ -12,7 +13,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
+#include <functional>
 #include <memory>
 #include <utility>
 
@@ -29,14 +30,23 @@ public:
   using matrix_type = typename Backend::matrix_type;
   using quantized_type = typename Backend::quantized_type;
 
+  using weight_view = matrix_view<const T, typename Backend::memory_space>;
+
+  /// A relative error of Q, L transposed (r,m) and R (r,n) in the backend's memory.
+  using judge_function = std::function<double(const quantized_type&, const matrix_type&, const matrix_type&)>;
+
   /// All arguments must outlive the decomposer.
-  decomposer(const Backend& backend, matrix_view<const T> weight, const Quantizer& quantizer,
-             const metric& weights, const decompose_options& options)
+  decomposer(const Backend& backend, matrix_view<const T, typename Backend::memory_space> weight,
+             const Quantizer& quantizer, const metric& weights, const decompose_options& options)
       : backend_(backend), weight_(weight), quantizer_(quantizer), metric_(weights), options_(options),
         work_(backend.allocate(weight.rows(), weight.cols())), left_(backend.allocate(0, weight.rows())),
         right_(backend.allocate(0, weight.cols())), low_rank_(backend, metric_, options) {}
 
-  [[nodiscard]] decompose_result run() {
+  /// Judges iterates instead of options.judge, without a copy to the host.
+  void judge_by(judge_function judge) { judge_ = std::move(judge); }
+
+  /// Runs the schedule; once.
+  [[nodiscard]] search_result<Backend> run() {
     {
       const detail::stopwatch total(result_.seconds_total);
       norms_ = backend_.weight_energies(weight_, metric_);
@@ -47,7 +57,12 @@ public:
         if (result_.reason != stop_reason::exact) iterate();
       }
     }
-    return finish();
+    result_.best_iteration = best_.iteration;
+    result_.relative_error = best_.relative_error;
+    result_.weighted_error = best_.weighted_error;
+    quantized_.reset(); // it may be the best one
+    return {std::move(result_),
+            {std::move(*best_quantized_), {std::move(best_left_), std::move(best_right_)}}};
   }
 
 private:
@@ -127,31 +142,19 @@ private:
     } else {
       const detail::stopwatch time(result_.seconds_svd);
       load_residual();
-      const matrix<float> signal = spectrum();
+      // A warm start belongs to one matrix, so each spectrum has a step of its own.
+      const matrix<float> signal = low_rank_step<Backend>(backend_, metric_, options_).spectrum(work_);
       // Noise of the shape of a quantization error: independent, uniform; its size cancels.
       backend_.fill_random(work_, 0, options_.sketch.seed);
       holds_residual_ = false;
-      const matrix<float> noise = spectrum();
+      const matrix<float> noise = low_rank_step<Backend>(backend_, metric_, options_).spectrum(work_);
       num_preserved_ = detail::preserved_rank(signal, noise, options_.rank);
     }
     if (num_preserved_ == 0) return;
     const index_t kept = std::exchange(num_preserved_, 0);
     fit_low_rank(kept);
     num_preserved_ = left_.rows();
-    preserved_ = {copy_of(left_), copy_of(right_)};
-  }
-
-  /// The energy of work in the metric, then its `rank` largest singular values; overwrites work.
-  [[nodiscard]] matrix<float> spectrum() {
-    low_rank_step<Backend> step(backend_, metric_, options_); // a warm start belongs to one matrix
-    const matrix_type& weighted = step.weigh(work_);
-    holds_residual_ = false;
-    const double energy = backend_.dot(weighted, weighted);
-    const matrix<float> values = backend_.to_host(step.solve(weighted, options_.rank).values);
-    matrix<float> result(1, values.cols() + 1);
-    result(0, 0) = static_cast<float>(std::sqrt(energy));
-    std::copy_n(values.data(), values.cols(), result.data() + 1);
-    return result;
+    preserved_ = {detail::copy_of(backend_, left_), detail::copy_of(backend_, right_)};
   }
 
   /// Iterate 0: quantization of W as the quantizer is configured, without a low-rank part.
@@ -166,7 +169,7 @@ private:
   /// L R for a given Q.
   void fit_to_given() {
     if (options_.given != nullptr) {
-      quantized_ = std::make_shared<quantized_type>(*options_.given);
+      quantized_ = std::make_shared<quantized_type>(backend_.from_host(*options_.given));
     } else {
       load_residual();
       quantized_ = quantize_nearest({});
@@ -252,8 +255,8 @@ private:
     if (options_.steps.polish_rounds == 0 || !metric_.has_covariance()) return;
     if (best_.weighted_error == 0.0) return;
     quantized_ = best_quantized_;
-    left_ = copy_of(best_left_);
-    right_ = copy_of(best_right_);
+    left_ = detail::copy_of(backend_, best_left_);
+    right_ = detail::copy_of(backend_, best_right_);
     holds_residual_ = false;
     for (int round = 0; round < options_.steps.polish_rounds; ++round) {
       const double before = best_.weighted_error;
@@ -294,15 +297,10 @@ private:
     load_quantization_error();
     const detail::stopwatch time(result_.seconds_svd);
     factor_pair<matrix_type> found = low_rank_.fit(work_, rank);
-    left_ = num_preserved_ == 0 ? std::move(found.left) : stacked(preserved_.left, found.left);
-    right_ = num_preserved_ == 0 ? std::move(found.right) : stacked(preserved_.right, found.right);
-  }
-
-  [[nodiscard]] matrix_type stacked(const matrix_type& above, const matrix_type& below) const {
-    matrix_type both = backend_.allocate(above.rows() + below.rows(), above.cols());
-    backend_.copy_rows(above, 0, both, 0);
-    backend_.copy_rows(below, 0, both, above.rows());
-    return both;
+    left_ =
+        num_preserved_ == 0 ? std::move(found.left) : detail::stacked(backend_, preserved_.left, found.left);
+    right_ = num_preserved_ == 0 ? std::move(found.right)
+                                 : detail::stacked(backend_, preserved_.right, found.right);
   }
 
   /// Measures the current iterate (work = W - L R) and keeps it if it is the best.
@@ -313,25 +311,22 @@ private:
     };
     iteration_report report{iteration, relative(error.frobenius, norms_.frobenius),
                             relative(error.weighted, norms_.weighted), false};
-    if (options_.judge) {
+    if (judge_) {
+      report.weighted_error = judge_(*quantized_, left_, right_);
+    } else if (options_.judge) {
       report.weighted_error =
-          options_.judge(*quantized_, backend_.to_host(copy_of(left_)), backend_.to_host(copy_of(right_)));
+          options_.judge(backend_.to_host(*quantized_), backend_.to_host(detail::copy_of(backend_, left_)),
+                         backend_.to_host(detail::copy_of(backend_, right_)));
     }
     report.is_best = best_quantized_ == nullptr || report.weighted_error < best_.weighted_error;
     if (report.is_best) {
       best_ = report;
       best_quantized_ = quantized_;
-      best_left_ = copy_of(left_);
-      best_right_ = copy_of(right_);
+      best_left_ = detail::copy_of(backend_, left_);
+      best_right_ = detail::copy_of(backend_, right_);
     }
     result_.history.push_back(report);
     if (options_.on_iteration) options_.on_iteration(report);
-  }
-
-  [[nodiscard]] matrix_type copy_of(const matrix_type& x) const {
-    matrix_type copy = backend_.allocate(x.rows(), x.cols());
-    backend_.copy(x, copy);
-    return copy;
   }
 
   [[nodiscard]] bool should_stop(int t) {
@@ -354,21 +349,8 @@ private:
     return false;
   }
 
-  [[nodiscard]] decompose_result finish() {
-    result_.best_iteration = best_.iteration;
-    result_.relative_error = best_.relative_error;
-    result_.weighted_error = best_.weighted_error;
-    quantized_.reset();
-    result_.best.quantized = std::move(*best_quantized_);
-    result_.best.factors = options_.factors;
-    const matrix<float> left = backend_.to_host(std::move(best_left_)); // (r,m)
-    result_.best.left = to_row_major(left.view().transposed());         // (m,r)
-    result_.best.right = backend_.to_host(std::move(best_right_));
-    return std::move(result_);
-  }
-
   const Backend& backend_;
-  matrix_view<const T> weight_;
+  weight_view weight_;
   const Quantizer& quantizer_;
   const metric& metric_;
   const decompose_options& options_;
@@ -383,6 +365,7 @@ private:
   index_t num_preserved_ = 0; // leading vectors of L R that are never refitted
   factor_pair<matrix_type> preserved_{backend_.allocate(0, 0), backend_.allocate(0, 0)};
   std::vector<float> squared_weights_;
+  judge_function judge_;
 
   iteration_report best_;
   std::shared_ptr<quantized_type> best_quantized_;

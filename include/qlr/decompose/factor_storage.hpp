@@ -69,11 +69,28 @@ enum class factor_storage {
 }
 
 namespace detail {
+/// Refuses an entry of a factor that fp16 cannot hold.
+[[noreturn]] inline void fail_beyond_fp16(float value) {
+  fail(status_code::unsupported, "a low-rank factor has the entry ", value,
+       ", beyond the range of fp16; store the factors in 32 bits");
+}
+
+/// Symmetric integers with plain scales, as make_quantizer("int<bits>") has them, but of a known type: code
+/// for a device is compiled for this one alone. A matrix narrower than a group is one short group.
+[[nodiscard]] inline quantizer<uniform_grid<>, absmax_rule> make_integer_quantizer(int bits,
+                                                                                   index_t group_size,
+                                                                                   scale_type scales) {
+  quantizer_options options;
+  options.group_size = group_size;
+  options.scales = scale_format{scale_coding::plain, scales};
+  options.allow_short_group = true;
+  return {sentence("int", bits), signed_grid(bits), absmax_rule{}, options};
+}
+
 /// bf16 scales have the range of float, so that quantizing decoded values again returns the same codes and
 /// scales.
-inline any_quantizer factor_quantizer(factor_storage storage) {
-  return make_quantizer(storage == factor_storage::int8 ? "int8" : "int4",
-                        {.scales = scale_format{scale_coding::plain, scale_type::bf16}});
+[[nodiscard]] inline quantizer<uniform_grid<>, absmax_rule> factor_quantizer(factor_storage storage) {
+  return make_integer_quantizer(storage == factor_storage::int8 ? 8 : 4, 64, scale_type::bf16);
 }
 } // namespace detail
 
@@ -97,10 +114,7 @@ inline void round_factor(matrix<float>& vectors, factor_storage storage, const e
   for (index_t i = 0; i < vectors.size(); ++i) {
     float& value = vectors.data()[i];
     const float stored = to_float(to_float16(value));
-    if (!is_finite(stored)) {
-      fail(status_code::unsupported, "a low-rank factor has the entry ", value,
-           ", beyond the range of fp16; store the factors in 32 bits");
-    }
+    if (!is_finite(stored)) detail::fail_beyond_fp16(value);
     value = stored;
   }
 }

@@ -8,6 +8,7 @@
 #include <qlr/lowrank/truncated_svd.hpp>
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace qlr {
@@ -18,6 +19,29 @@ struct factor_pair {
   Matrix left;
   Matrix right;
 };
+
+namespace detail {
+
+template <backend_policy Backend>
+[[nodiscard]] typename Backend::matrix_type copy_of(const Backend& backend,
+                                                    const typename Backend::matrix_type& x) {
+  typename Backend::matrix_type copy = backend.allocate(x.rows(), x.cols());
+  backend.copy(x, copy);
+  return copy;
+}
+
+/// The rows of one matrix, then those of another.
+template <backend_policy Backend>
+[[nodiscard]] typename Backend::matrix_type stacked(const Backend& backend,
+                                                    const typename Backend::matrix_type& above,
+                                                    const typename Backend::matrix_type& below) {
+  typename Backend::matrix_type both = backend.allocate(above.rows() + below.rows(), above.cols());
+  backend.copy_rows(above, 0, both, 0);
+  backend.copy_rows(below, 0, both, above.rows());
+  return both;
+}
+
+} // namespace detail
 
 /// The low-rank half-step: L R ~= E in the metric, as the factors are stored.
 ///
@@ -68,6 +92,17 @@ public:
                                              : sketch_.solve(backend_, x, most);
   }
 
+  /// The norm of X (m,n) in the metric, then its `rank` largest singular values; overwrites X.
+  [[nodiscard]] matrix<float> spectrum(matrix_type& x) {
+    const matrix_type& weighted = weigh(x);
+    const double energy = backend_.dot(weighted, weighted);
+    const matrix<float> values = backend_.to_host(solve(weighted, options_.rank).values);
+    matrix<float> result(1, values.cols() + 1);
+    result(0, 0) = static_cast<float>(std::sqrt(energy));
+    std::copy_n(values.data(), values.cols(), result.data() + 1);
+    return result;
+  }
+
 private:
   /// The power of the singular values that L gets.
   [[nodiscard]] float left_share() const {
@@ -113,7 +148,7 @@ private:
   ///
   /// @see Saha et al., CALDERA, arXiv 2405.18886, algorithm 2 (LPLR)
   [[nodiscard]] pair refit(pair start, const matrix_type& error, const matrix_type& weighted) {
-    pair best{copy_of(start.left), copy_of(start.right)};
+    pair best{detail::copy_of(backend_, start.left), detail::copy_of(backend_, start.right)};
     store(best);
     double least = gain_of(best, weighted);
     pair current = std::move(start); // the first L is for R as it was found
@@ -133,7 +168,7 @@ private:
       const double gain = gain_of(current, weighted);
       if (gain >= least) continue;
       least = gain;
-      best = {copy_of(current.left), copy_of(current.right)};
+      best = {detail::copy_of(backend_, current.left), detail::copy_of(backend_, current.right)};
     }
     return best;
   }
@@ -154,7 +189,7 @@ private:
 
   [[nodiscard]] matrix_type weighted_right(const matrix_type& right) const { // R S
     if (!metric_.has_covariance()) {
-      matrix_type x = copy_of(right);
+      matrix_type x = detail::copy_of(backend_, right);
       backend_.scale_cols(x, metric_.col_weights, false);
       return x;
     }
@@ -165,15 +200,9 @@ private:
   }
 
   [[nodiscard]] matrix_type weighted_left(const matrix_type& left) const { // (D L)^T
-    matrix_type x = copy_of(left);
+    matrix_type x = detail::copy_of(backend_, left);
     backend_.scale_cols(x, metric_.row_weights, false);
     return x;
-  }
-
-  [[nodiscard]] matrix_type copy_of(const matrix_type& x) const {
-    matrix_type copy = backend_.allocate(x.rows(), x.cols());
-    backend_.copy(x, copy);
-    return copy;
   }
 
   const Backend& backend_;

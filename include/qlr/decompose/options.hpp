@@ -127,7 +127,7 @@ struct iteration_report {
   bool is_best = false;      ///< lowest weighted error so far
 };
 
-/// What smoothing of the inputs is chosen by (SVDQuant); see host/smoothing.hpp.
+/// What smoothing of the inputs is chosen by (SVDQuant); see decompose/smoothing.hpp.
 struct smoothing_options {
   std::vector<float> largest; ///< largest |x_j| (n); empty = the root of the covariance's diagonal
   matrix_view<const float>

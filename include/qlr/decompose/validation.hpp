@@ -51,24 +51,15 @@ inline void check_given(const decompose_options& options, index_t rows, index_t 
           " x ", cols);
 }
 
-} // namespace detail
-
-/// Checks what decompose() is given before any work starts.
-///
-/// @throws qlr::error invalid_argument: empty matrix, rank, iterations or oversampling out of range, a metric
-/// weight that is not positive
-/// @throws qlr::error shape_mismatch: the metric does not fit
-/// @throws qlr::error unsupported: metric elements without contiguous rows
-/// @throws qlr::error non_finite: an element of the weight is NaN or infinite in float
-template <weight_scalar T, quantizer_policy Quantizer>
-void validate(matrix_view<const T> weight, const Quantizer& quantizer, const metric& weights,
-              const decompose_options& options, const executor& run) {
-  require(!weight.is_empty(), status_code::invalid_argument, "weight is ", weight.rows(), " x ",
-          weight.cols(), ", it must not be empty");
-  const index_t largest = std::min(weight.rows(), weight.cols());
+/// Checks all but the elements of a weight matrix (rows, cols).
+template <quantizer_policy Quantizer>
+void check_arguments(index_t rows, index_t cols, const Quantizer& quantizer, const metric& weights,
+                     const decompose_options& options) {
+  require(rows > 0 && cols > 0, status_code::invalid_argument, "weight is ", rows, " x ", cols,
+          ", it must not be empty");
+  const index_t largest = std::min(rows, cols);
   require(options.rank >= 0 && options.rank <= largest, status_code::invalid_argument, "rank is ",
-          options.rank, ", allowed for a ", weight.rows(), " x ", weight.cols(), " matrix are 0 to ",
-          largest);
+          options.rank, ", allowed for a ", rows, " x ", cols, " matrix are 0 to ", largest);
   require(options.steps.iterations >= 1, status_code::invalid_argument, "iterations is ",
           options.steps.iterations, ", allowed are 1 and above");
   require(options.sketch.oversampling >= 0, status_code::invalid_argument, "oversampling is ",
@@ -82,14 +73,28 @@ void validate(matrix_view<const T> weight, const Quantizer& quantizer, const met
   const std::optional<index_t> kept = options.steps.preserved_rank;
   require(!kept || (*kept >= 0 && *kept <= options.rank), status_code::invalid_argument, "preserved_rank is ",
           kept.value_or(0), ", allowed are 0 to the rank, ", options.rank);
-  detail::check_metric(weights, weight.rows(), weight.cols());
-  detail::check_given(options, weight.rows(), weight.cols());
+  check_metric(weights, rows, cols);
+  check_given(options, rows, cols);
   const bool needs_steps = weights.has_covariance() &&
                            (options.steps.step == quantize_step::feedback || options.steps.polish_rounds > 0);
-  require(!needs_steps || detail::is_stepwise(quantizer), status_code::unsupported, "quantizer ",
-          quantizer.name(),
+  require(!needs_steps || is_stepwise(quantizer), status_code::unsupported, "quantizer ", quantizer.name(),
           " has no fit_scales, round and assemble, which error feedback and coordinate descent need");
-  (void)quantizer.layout(weight.rows(), weight.cols());
+  (void)quantizer.layout(rows, cols);
+}
+
+} // namespace detail
+
+/// Checks what decompose() is given before any work starts.
+///
+/// @throws qlr::error invalid_argument: empty matrix, rank, iterations or oversampling out of range, a metric
+/// weight that is not positive
+/// @throws qlr::error shape_mismatch: the metric does not fit
+/// @throws qlr::error unsupported: metric elements without contiguous rows
+/// @throws qlr::error non_finite: an element of the weight is NaN or infinite in float
+template <weight_scalar T, quantizer_policy Quantizer>
+void validate(matrix_view<const T> weight, const Quantizer& quantizer, const metric& weights,
+              const decompose_options& options, const executor& run) {
+  detail::check_arguments(weight.rows(), weight.cols(), quantizer, weights, options);
   require_finite(weight, "weight", run);
 }
 

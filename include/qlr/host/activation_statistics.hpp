@@ -13,8 +13,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <cstddef>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -50,8 +52,11 @@ public:
   ///         In both cases the statistics are as they were before the call.
   /// @complexity O(t n), with the covariance t n^2 / 2 multiply-adds in tiles that `run` may distribute
   /// @determinism same batches in the same order give the same bits on any number of threads
-  void add(matrix_view<const float> x, const executor& run = {}) { add_batch(x, run); }
-  void add(matrix_view<const double> x, const executor& run = {}) { add_batch(x, run); }
+  template <class T>
+    requires weight_scalar<std::remove_const_t<T>>
+  void add(matrix_view<T> x, const executor& run = {}) {
+    add_batch(matrix_view<const std::remove_const_t<T>>(x), run);
+  }
 
   /// Adds what another object has seen; the result is that of all batches in one object.
   ///
@@ -211,7 +216,8 @@ private:
     }
   }
 
-  void add_tile(const tokens_map& values, std::pair<index_t, index_t> tile) {
+  template <std::same_as<tokens_map> Values>
+  void add_tile(const Values& values, std::pair<index_t, index_t> tile) {
     const auto [i, j] = tile;
     const index_t rows = std::min(tile_inputs, width_ - i);
     const index_t cols = std::min(tile_inputs, width_ - j);

@@ -34,6 +34,7 @@ namespace qlr::host {
 template <std::same_as<float> Scalar>
 class basic_eigen_backend {
 public:
+  using memory_space = host_space;
   using matrix_type = matrix<float>;
   using quantized_type = quantized_matrix;
   using coupling_type = column_coupling;
@@ -164,6 +165,7 @@ public:
     return covariance.root;
   }
   [[nodiscard]] static matrix<float> from_host(matrix<float> x) { return x; }
+  [[nodiscard]] static quantized_matrix from_host(const quantized_matrix& q) { return q; }
 
   template <weight_scalar T>
   void subtract_quantized(matrix_view<const T> weight, const quantized_matrix& q, matrix<float>& out) const {
@@ -192,6 +194,18 @@ public:
         }
       }
     });
+  }
+
+  template <weight_scalar T>
+  [[nodiscard]] static std::vector<float> largest_of_columns(matrix_view<const T> weight) {
+    std::vector<float> result(static_cast<std::size_t>(weight.cols()), 0.0F);
+    for (index_t i = 0; i < weight.rows(); ++i) {
+      for (index_t j = 0; j < weight.cols(); ++j) {
+        float& largest = result[static_cast<std::size_t>(j)];
+        largest = std::max(largest, std::fabs(static_cast<float>(weight(i, j))));
+      }
+    }
+    return result;
   }
 
   template <weight_scalar T>
@@ -276,7 +290,9 @@ public:
     round_factor(factor, storage, run_);
   }
 
-  static matrix<float> to_host(matrix<float>&& x) { return std::move(x); }
+  [[nodiscard]] static matrix<float> to_host(matrix<float>&& x) { return std::move(x); }
+  [[nodiscard]] static const quantized_matrix& to_host(const quantized_matrix& q) { return q; }
+  [[nodiscard]] static quantized_matrix to_host(quantized_matrix&& q) { return std::move(q); }
 
 private:
   template <weight_scalar T>

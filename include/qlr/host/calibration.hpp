@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <utility>
 #include <vector>
 
@@ -21,8 +22,8 @@ namespace qlr::host {
 /// @throws qlr::error non_finite: X has an element that is not finite; the data is then unchanged
 /// @complexity O(t n), with the covariance t n^2 / 2 multiply-adds
 /// @memory with the covariance 16 n^2 bytes, of which 8 n^2 stay
-inline void complete(calibration_data& data, const executor& run = {},
-                     covariance_mode mode = covariance_mode::kept) {
+template <std::same_as<calibration_data> Data>
+void complete(Data& data, const executor& run = {}, covariance_mode mode = covariance_mode::kept) {
   if (data.activations.size() != 0) {
     const bool wants_covariance = mode == covariance_mode::kept && data.covariance.size() == 0;
     activation_statistics statistics(data.activations.cols(),

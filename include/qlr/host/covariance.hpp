@@ -90,8 +90,9 @@ template <std::same_as<double> Scalar>
 }
 
 /// vectors(:, columns) diag(scales) [vectors(:, columns)^T] as float, in pieces of rows.
-inline matrix<float> root_of_vectors(const Eigen::MatrixXd& vectors, const Eigen::VectorXd& scales,
-                                     root_form form, const executor& run) {
+template <std::same_as<double> Scalar>
+matrix<float> root_of_vectors(const Eigen::MatrixX<Scalar>& vectors, const Eigen::VectorXd& scales,
+                              root_form form, const executor& run) {
   const index_t n = vectors.rows();
   const index_t k = scales.size();
   const auto kept = vectors.rightCols(k);
@@ -99,11 +100,11 @@ inline matrix<float> root_of_vectors(const Eigen::MatrixXd& vectors, const Eigen
   Eigen::Map<Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> out(root.data(), n,
                                                                                         root.cols());
   for_each_range(run, n, 128, [&](index_t begin, index_t end) {
-    const Eigen::MatrixXd rows = kept.middleRows(begin, end - begin) * scales.asDiagonal();
+    const Eigen::MatrixX<Scalar> rows = kept.middleRows(begin, end - begin) * scales.asDiagonal();
     if (form == root_form::eigenvectors) {
-      out.middleRows(begin, end - begin) = rows.cast<float>();
+      out.middleRows(begin, end - begin) = rows.template cast<float>();
     } else {
-      out.middleRows(begin, end - begin) = (rows * kept.transpose()).cast<float>();
+      out.middleRows(begin, end - begin) = (rows * kept.transpose()).template cast<float>();
     }
   });
   return root;

@@ -2,12 +2,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/decompose/decomposer.hpp>
+#include <qlr/decompose/iterate_parts.hpp>
 #include <qlr/decompose/presets.hpp>
 #include <qlr/decompose/reconstruct.hpp>
+#include <qlr/decompose/smoothing.hpp>
+#include <qlr/decompose/validation.hpp>
 #include <qlr/host/backend.hpp>
 #include <qlr/host/eigen_maps.hpp>
-#include <qlr/host/smoothing.hpp>
 
 #include <concepts>
 
@@ -36,11 +37,9 @@ template <weight_scalar T, quantizer_policy Quantizer>
                                          const decompose_options& options, const metric& weights = {},
                                          const executor& run = {}) {
   validate(weight, quantizer, weights, options, run);
-  if (options.steps.smooths_inputs && weights.has_covariance() && options.form == decomposition_form::joint) {
-    return host::decompose_smoothed(weight, quantizer, options, weights, run);
-  }
   const host::eigen_backend backend(run);
-  return decomposer(backend, weight, quantizer, weights, options).run();
+  return to_host(backend, search_decomposition(backend, weight, quantizer, weights, options),
+                 options.factors);
 }
 
 /// @copydoc decompose

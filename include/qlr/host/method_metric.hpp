@@ -8,6 +8,7 @@
 #include <qlr/decompose/presets.hpp>
 #include <qlr/host/covariance.hpp>
 
+#include <concepts>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -61,9 +62,10 @@ enum class metric_kind { none, fisher, diagonal, covariance };
 /// @throws qlr::error shape_mismatch, non_finite, invalid_argument: as make_metric, make_fisher_metric and
 /// make_covariance_metric
 /// @memory covariance: a copy of H, 8 n^2 bytes, besides what make_covariance_metric takes
-[[nodiscard]] inline metric make_method_metric(metric_kind kind, const preset& method,
-                                               const calibration_data& data, index_t rows, index_t cols,
-                                               const executor& run = {}) {
+/// @tparam Scalar  of the covariance; a parameter so that its root is compiled only where it is used
+template <std::same_as<double> Scalar = double>
+[[nodiscard]] metric make_method_metric(metric_kind kind, const preset& method, const calibration_data& data,
+                                        index_t rows, index_t cols, const executor& run = {}) {
   const auto require_some = [kind](bool is_there, std::string_view parts) {
     require(is_there, status_code::invalid_argument, "metric is '", to_string(kind),
             "', the calibration has no ", parts);
@@ -76,7 +78,7 @@ enum class metric_kind { none, fisher, diagonal, covariance };
     return make_fisher_metric(data.fisher.view(), rows, cols);
   case metric_kind::covariance:
     require_some(data.covariance.size() != 0, "X and no covariance");
-    return make_covariance_metric(data.covariance, {.damping = method.damping}, run);
+    return make_covariance_metric<Scalar>(data.covariance, {.damping = method.damping}, run);
   case metric_kind::diagonal:
     break;
   }

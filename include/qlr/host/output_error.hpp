@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <concepts>
 #include <string_view>
 #include <vector>
 
@@ -65,18 +66,18 @@ namespace host {
 /// @throws qlr::error shape_mismatch: W and V differ in shape, or X does not have their number of columns
 /// @complexity O(t m n), in matrix products
 /// @determinism the same bits on any number of threads
-[[nodiscard]] inline double relative_output_error(matrix_view<const float> exact,
-                                                  matrix_view<const float> approximate,
-                                                  const matrix<float>& activations,
-                                                  const executor& run = {}) {
+template <std::same_as<float> Scalar>
+[[nodiscard]] double relative_output_error(matrix_view<const float> exact,
+                                           matrix_view<const float> approximate,
+                                           const matrix<Scalar>& activations, const executor& run = {}) {
   detail::check_output_error(exact, approximate, "X", activations.cols());
-  const Eigen::Map<const Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> x(
+  const Eigen::Map<const Eigen::Matrix<Scalar, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>> x(
       activations.data(), activations.rows(), activations.cols());
   return detail::relative_error_of(exact, approximate, run, [&x](const detail::row_major_double& rows) {
     constexpr index_t tokens = 256;
     double energy = 0;
     for (index_t t = 0; t < x.rows(); t += tokens) {
-      const Eigen::MatrixXd part = x.middleRows(t, std::min(tokens, x.rows() - t)).cast<double>();
+      const Eigen::MatrixXd part = x.middleRows(t, std::min(tokens, x.rows() - t)).template cast<double>();
       energy += (rows * part.transpose()).squaredNorm(); // (p,n) (n,t)
     }
     return energy;
@@ -88,10 +89,10 @@ namespace host {
 /// @throws qlr::error shape_mismatch: W and V differ in shape, or H is not (n,n)
 /// @complexity O(m n^2), in matrix products
 /// @determinism the same bits on any number of threads
-[[nodiscard]] inline double relative_output_error(matrix_view<const float> exact,
-                                                  matrix_view<const float> approximate,
-                                                  const matrix<double>& covariance,
-                                                  const executor& run = {}) {
+template <std::same_as<double> Scalar>
+[[nodiscard]] double relative_output_error(matrix_view<const float> exact,
+                                           matrix_view<const float> approximate,
+                                           const matrix<Scalar>& covariance, const executor& run = {}) {
   detail::check_output_error(exact, approximate, "covariance", covariance.cols());
   require(covariance.rows() == covariance.cols(), status_code::shape_mismatch, "covariance is ",
           covariance.rows(), " x ", covariance.cols(), ", it must be square");

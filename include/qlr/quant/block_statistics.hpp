@@ -15,7 +15,7 @@ namespace qlr {
 // compilers vectorise without being allowed to reorder floating-point operations. Inputs are finite.
 
 /// Largest |x|; 0 for an empty block.
-[[nodiscard]] inline float largest_magnitude(matrix_view<const float> block) {
+[[nodiscard]] QLR_HOST_DEVICE inline float largest_magnitude(matrix_view<const float> block) {
   std::int32_t largest = 0;
   for (index_t i = 0; i < block.rows(); ++i) {
     const float* x = block.row(i);
@@ -29,7 +29,8 @@ namespace qlr {
 /// Smallest and largest element.
 ///
 /// @pre the block is not empty
-[[nodiscard]] inline std::pair<float, float> smallest_and_largest(matrix_view<const float> block) {
+[[nodiscard]] QLR_HOST_DEVICE inline std::pair<float, float> smallest_and_largest(
+    matrix_view<const float> block) {
   // Maps floats to integers in the same order: negative numbers have their magnitude bits inverted.
   // Self-inverse.
   const auto ordered = [](std::int32_t word) { return word ^ ((word >> 31) & 0x7FFFFFFF); };
@@ -47,7 +48,7 @@ namespace qlr {
 }
 
 /// The element of largest magnitude with its sign, the first one of equals; 0 for an empty block.
-[[nodiscard]] inline float largest_signed(matrix_view<const float> block) {
+[[nodiscard]] QLR_HOST_DEVICE inline float largest_signed(matrix_view<const float> block) {
   const float magnitude = largest_magnitude(block);
   for (index_t i = 0; i < block.rows(); ++i) {
     const float* x = block.row(i);
@@ -59,7 +60,7 @@ namespace qlr {
 }
 
 /// Mean of |x| in double precision; 0 for an empty block.
-[[nodiscard]] inline double mean_magnitude(matrix_view<const float> block) {
+[[nodiscard]] QLR_HOST_DEVICE inline double mean_magnitude(matrix_view<const float> block) {
   constexpr index_t lanes = 8; // fixed partial sums, which may be vectorised without reordering
   double partial[lanes] = {};
   const auto magnitude = [](float x) { return static_cast<double>(x < 0 ? -x : x); };
@@ -67,9 +68,13 @@ namespace qlr {
     const float* x = block.row(i);
     index_t j = 0;
     for (; j + lanes <= block.cols(); j += lanes) {
+      QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) partial[lane] += magnitude(x[j + lane]);
     }
-    for (index_t lane = 0; j < block.cols(); ++j, ++lane) partial[lane] += magnitude(x[j]);
+    QLR_DEVICE_UNROLL
+    for (index_t lane = 0; lane < lanes; ++lane) {
+      if (j + lane < block.cols()) partial[lane] += magnitude(x[j + lane]);
+    }
   }
   double sum = 0;
   for (const double value : partial) sum += value;

@@ -198,6 +198,51 @@ static_assert(packing_policy<lsb_first_packing>);
 static_assert(packing_policy<msb_first_packing>);
 static_assert(packing_policy<split_half_packing>);
 
+/// Code of element `index` of a packed row of `count`.
+[[nodiscard]] QLR_HOST_DEVICE constexpr code_t packed_code(code_order order, const std::uint8_t* bytes,
+                                                           index_t count, int bits, index_t index) {
+  if (order == code_order::split_half) {
+    constexpr index_t block = split_half_packing::block;
+    const index_t first = index / block * block;
+    const index_t half = (std::min(block, count - first) + 1) / 2;
+    const index_t place = index - first;
+    const unsigned byte = bytes[first / 2 + (place < half ? place : place - half)];
+    return static_cast<code_t>(place < half ? byte & 15U : byte >> 4U);
+  }
+  const index_t begin = index * bits;
+  const int shift = static_cast<int>(begin % 8);
+  const std::uint8_t* byte = bytes + begin / 8;
+  const unsigned mask = (1U << static_cast<unsigned>(bits)) - 1U;
+  const unsigned next = shift + bits > 8 ? byte[1] : 0U; // there is no byte behind the last code
+  const unsigned pair = order == code_order::lsb_first ? (byte[0] | (next << 8U)) >> shift
+                                                       : ((byte[0] << 8U) | next) >> (16 - shift - bits);
+  return static_cast<code_t>(pair & mask);
+}
+
+/// Byte `index` of a row of `count` codes once it is packed.
+[[nodiscard]] QLR_HOST_DEVICE constexpr std::uint8_t packed_byte(code_order order, const code_t* codes,
+                                                                 index_t count, int bits, index_t index) {
+  if (order == code_order::split_half) {
+    constexpr index_t block = split_half_packing::block;
+    const index_t first = index / (block / 2) * block;
+    const index_t number = std::min(block, count - first);
+    const index_t low = index - first / 2;
+    const index_t high = low + (number + 1) / 2;
+    return static_cast<std::uint8_t>(codes[first + low] | (high < number ? codes[first + high] << 4U : 0U));
+  }
+  unsigned byte = 0;
+  for (index_t i = 8 * index / bits; i < count && i * bits < 8 * index + 8; ++i) {
+    const auto begin = static_cast<int>(i * bits - 8 * index); // above -bits, of bit 0 of the code, up to 7
+    if (order == code_order::msb_first) {
+      const int shift = 8 - begin - bits;
+      byte |= shift >= 0 ? unsigned{codes[i]} << shift : unsigned{codes[i]} >> -shift;
+    } else {
+      byte |= begin >= 0 ? unsigned{codes[i]} << begin : unsigned{codes[i]} >> -begin;
+    }
+  }
+  return static_cast<std::uint8_t>(byte);
+}
+
 /// Unpacks a row stored in any order.
 inline void unpack_codes(code_order order, const std::uint8_t* bytes, index_t count, int bits,
                          code_t* codes) {

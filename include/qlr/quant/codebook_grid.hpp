@@ -21,6 +21,12 @@ enum class midpoint_rule {
 };
 
 namespace detail {
+#if defined(__CUDA_ARCH__)
+inline constexpr int most_counted_bits = 2; // a GPU compares at half its rate and looks up faster
+#else
+inline constexpr int most_counted_bits = 4;
+#endif
+
 /// The largest float below a finite nonzero value or zero.
 constexpr float next_below(float value) {
   const auto word = std::bit_cast<std::uint32_t>(value);
@@ -72,7 +78,7 @@ public:
   [[nodiscard]] QLR_HOST_DEVICE constexpr int num_codes() const { return num_codes_; }
 
   [[nodiscard]] QLR_HOST_DEVICE constexpr code_t encode(float value) const {
-    if constexpr (Bits <= 4) {
+    if constexpr (Bits <= detail::most_counted_bits) {
       // Counting beats searching: up to 15 compares without a dependency or a table look-up.
       int rank = 0;
       QLR_UNROLL

@@ -55,7 +55,17 @@ public:
     return self_->assemble(layout, scales, codes, run);
   }
 
+  /// The quantizer inside where it is of this type, otherwise null.
+  template <class Quantizer>
+  [[nodiscard]] const Quantizer* target() const {
+    return static_cast<const Quantizer*>(self_->target(&type_tag<Quantizer>));
+  }
+
 private:
+  /// Its address stands for the type.
+  template <class Quantizer>
+  static constexpr char type_tag = 0;
+
   struct interface {
     interface() = default;
     interface(const interface&) = delete;
@@ -75,6 +85,7 @@ private:
     [[nodiscard]] virtual quantized_matrix assemble(const quantized_layout& layout,
                                                     const fitted_scales& scales, const matrix<code_t>& codes,
                                                     const executor& run) const = 0;
+    [[nodiscard]] virtual const void* target(const char* type) const = 0;
   };
 
   template <class Quantizer>
@@ -112,6 +123,9 @@ private:
       } else {
         fail_not_stepwise();
       }
+    }
+    [[nodiscard]] const void* target(const char* type) const override {
+      return type == &type_tag<Quantizer> ? &quantizer : nullptr;
     }
     [[noreturn]] void fail_not_stepwise() const {
       fail(status_code::unsupported, "quantizer ", quantizer.name(),

@@ -4,6 +4,7 @@
 
 #include <qlr/quant/code_packing.hpp>
 #include <qlr/quant/scale_codec.hpp>
+#include <qlr/quant/scale_fit.hpp>
 
 #include <cstdint>
 #include <cstring>
@@ -29,28 +30,30 @@ struct quantized_layout {
   zero_point zeros = zero_point::none;
   scale_format scales;
 
-  [[nodiscard]] index_t row_bytes() const { return packed_bytes(cols, bits); }
+  [[nodiscard]] QLR_HOST_DEVICE index_t row_bytes() const { return packed_bytes(cols, bits); }
   /// Elements per scale along a row, the last group of a row excepted.
-  [[nodiscard]] index_t group_cols() const { return group_size > 0 && group_size < cols ? group_size : cols; }
-  [[nodiscard]] index_t groups_per_row() const {
+  [[nodiscard]] QLR_HOST_DEVICE index_t group_cols() const {
+    return group_size > 0 && group_size < cols ? group_size : cols;
+  }
+  [[nodiscard]] QLR_HOST_DEVICE index_t groups_per_row() const {
     return cols == 0 ? 0 : (cols + group_cols() - 1) / group_cols();
   }
-  [[nodiscard]] index_t num_scales() const {
+  [[nodiscard]] QLR_HOST_DEVICE index_t num_scales() const {
     if (rows == 0 || cols == 0) return 0;
     return group_size == group_per_tensor ? 1 : rows * groups_per_row();
   }
   /// Index of the scale of group `group` of row `row`.
-  [[nodiscard]] index_t scale_index(index_t row, index_t group) const {
+  [[nodiscard]] QLR_HOST_DEVICE index_t scale_index(index_t row, index_t group) const {
     return group_size == group_per_tensor ? 0 : row * groups_per_row() + group;
   }
 
-  [[nodiscard]] index_t code_bytes() const { return rows * row_bytes(); }
-  [[nodiscard]] index_t zero_bytes() const {
+  [[nodiscard]] QLR_HOST_DEVICE index_t code_bytes() const { return rows * row_bytes(); }
+  [[nodiscard]] QLR_HOST_DEVICE index_t zero_bytes() const {
     if (zeros == zero_point::none) return 0;
     return zeros == zero_point::integer ? packed_bytes(num_scales(), bits) : 4 * num_scales();
   }
   /// Bytes of codes, scales and zero points; the level table and one number per tensor are not counted.
-  [[nodiscard]] index_t storage_bytes() const {
+  [[nodiscard]] QLR_HOST_DEVICE index_t storage_bytes() const {
     return code_bytes() + zero_bytes() + scale_code_bytes(scales, num_scales()) +
            scale_super_bytes(scales, num_scales());
   }
@@ -70,22 +73,29 @@ struct quantized_matrix_view {
   scales_view scales;
   const std::uint8_t* zeros = nullptr;
 
-  [[nodiscard]] index_t rows() const { return layout.rows; }
-  [[nodiscard]] index_t cols() const { return layout.cols; }
+  [[nodiscard]] QLR_HOST_DEVICE index_t rows() const { return layout.rows; }
+  [[nodiscard]] QLR_HOST_DEVICE index_t cols() const { return layout.cols; }
 
   /// Scale and zero point of block `index`.
-  [[nodiscard]] block_scale block(index_t index) const {
+  [[nodiscard]] QLR_HOST_DEVICE block_scale block(index_t index) const {
     block_scale result{decode_scale(scales, index), 0.0F};
     if (layout.zeros == zero_point::real) {
       std::memcpy(&result.zero, zeros + 4 * index, sizeof result.zero);
     } else if (layout.zeros == zero_point::integer) {
-      code_t octet[8];
-      const index_t first = index / 8 * 8; // eight codes start on a byte
-      lsb_first_packing::unpack(zeros + packed_bytes(first, layout.bits), index - first + 1, layout.bits,
-                                octet);
-      result.zero = static_cast<float>(octet[index - first]);
+      result.zero = static_cast<float>(
+          packed_code(code_order::lsb_first, zeros, layout.num_scales(), layout.bits, index));
     }
     return result;
+  }
+
+  [[nodiscard]] QLR_HOST_DEVICE code_t code(index_t row, index_t col) const {
+    return packed_code(layout.order, codes + row * layout.row_bytes(), layout.cols, layout.bits, col);
+  }
+  /// One element before scaling.
+  [[nodiscard]] QLR_HOST_DEVICE float level(index_t row, index_t col) const { return levels[code(row, col)]; }
+  /// One element; rows are decoded faster by row_decoder.
+  [[nodiscard]] QLR_HOST_DEVICE float element(index_t row, index_t col) const {
+    return decode_value(level(row, col), block(layout.scale_index(row, col / layout.group_cols())));
   }
 };
 

@@ -81,6 +81,28 @@ concept stepwise_quantizer_policy = quantizer_policy<Quantizer> &&
   { quantizer.assemble(quantized_layout{}, scales, all_codes, run) } -> std::same_as<quantized_matrix>;
 };
 
+namespace detail {
+
+/// One number for the tensor that brings the largest block scale to the top of E4M3 (NVFP4).
+[[nodiscard]] QLR_HOST_DEVICE inline float tensor_unit(float largest_magnitude, float absmax_level) {
+  const float unit = largest_magnitude / (448.0F * absmax_level);
+  return unit >= smallest_normal_float ? unit : 1.0F;
+}
+
+/// What the rule finds, an integer zero point rounded to a code.
+template <class Rule, class Block, grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE block_scale find_rule_scale(const Rule& rule, const Block& block,
+                                                          const Grid& grid) {
+  block_scale scale = rule.find(block, grid);
+  if constexpr (Rule::zeros == zero_point::integer) {
+    const auto top = static_cast<float>(grid.num_codes() - 1);
+    scale.zero = static_cast<float>(round_half_even(std::clamp(scale.zero, 0.0F, top)));
+  }
+  return scale;
+}
+
+} // namespace detail
+
 /// Grid, scale rule and packing composed into a quantizer.
 ///
 /// @tparam Grid     levels and rounding of one value
@@ -100,7 +122,22 @@ public:
 
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] const Grid& grid() const { return grid_; }
+  [[nodiscard]] const Rule& rule() const { return rule_; }
   [[nodiscard]] const quantizer_options& options() const { return options_; }
+
+  /// Whether the search tries negative scales.
+  [[nodiscard]] bool allows_negative_scales() const { return allow_negative_; }
+  [[nodiscard]] bool searches(scale_search_mode mode) const {
+    if (mode == scale_search_mode::as_configured) return options_.scale_search;
+    return mode == scale_search_mode::on;
+  }
+  /// The value of each of the 2^bits codes.
+  [[nodiscard]] std::vector<float> level_table() const {
+    std::vector<float> levels(std::size_t{1} << static_cast<unsigned>(grid_.bits()));
+    for (std::size_t code = 0; code < levels.size(); ++code)
+      levels[code] = grid_.decode(static_cast<code_t>(code));
+    return levels;
+  }
 
   /// @throws qlr::error invalid_argument: group_size exceeds cols
   [[nodiscard]] quantized_layout layout(index_t rows, index_t cols) const {
@@ -119,7 +156,7 @@ public:
     const quantized_layout shape = layout(weight.rows(), weight.cols());
     std::vector<block_scale> exact = find_scales(weight, shape, hints, run);
     const fitted_scales scales = store(exact, shape, tensor_unit(weight));
-    if (searches(hints) || !options_.encode_with_exact_scale) exact = scales.blocks;
+    if (searches(hints.search) || !options_.encode_with_exact_scale) exact = scales.blocks;
     std::vector<std::uint8_t> codes(static_cast<std::size_t>(shape.code_bytes()));
     encode_rows(weight, shape, exact, codes, run);
     return {name_, shape, level_table(), std::move(codes), scales.stored, pack_zeros(shape, scales.blocks)};
@@ -139,8 +176,9 @@ public:
              code_t* QLR_RESTRICT codes, float* QLR_RESTRICT values) const {
     const Grid grid = grid_; // a local copy cannot alias the results
     for (index_t i = 0; i < count; ++i) {
-      codes[i] = encode_value(grid, scale_normaliser(blocks[i].scale), blocks[i].zero, x[i]);
-      values[i] = decode_value(grid.decode(codes[i]), blocks[i]);
+      const rounded_value rounded = round_value(grid, blocks[i], x[i]);
+      codes[i] = rounded.code;
+      values[i] = rounded.value;
     }
   }
 
@@ -159,11 +197,6 @@ public:
   }
 
 private:
-  [[nodiscard]] bool searches(const quantize_hints& hints) const {
-    if (hints.search == scale_search_mode::as_configured) return options_.scale_search;
-    return hints.search == scale_search_mode::on;
-  }
-
   /// The scales as they are stored.
   [[nodiscard]] static fitted_scales store(std::vector<block_scale> found, const quantized_layout& shape,
                                            float unit) {
@@ -183,11 +216,10 @@ private:
             weight.row_stride()};
   }
 
-  /// One number for the tensor that brings the largest block scale to the top of E4M3 (NVFP4).
+  /// The tensor's scale; 1 where the format has none.
   [[nodiscard]] float tensor_unit(matrix_view<const float> weight) const {
     if (options_.scales.coding != scale_coding::tensor_scaled) return 1.0F;
-    const float unit = largest_magnitude(weight) / (448.0F * grid_.absmax_level());
-    return unit >= smallest_normal_float ? unit : 1.0F;
+    return detail::tensor_unit(largest_magnitude(weight), grid_.absmax_level());
   }
 
   [[nodiscard]] std::vector<block_scale> find_scales(matrix_view<const float> weight,
@@ -212,12 +244,8 @@ private:
                                        index_t row, index_t group, const quantize_hints& hints,
                                        const scale_search_context& context) const {
     const matrix_view<const float> block = block_of(weight, shape, row, group);
-    block_scale scale = rule_.find(block, grid_);
-    if constexpr (Rule::zeros == zero_point::integer) {
-      const auto top = static_cast<float>(grid_.num_codes() - 1);
-      scale.zero = static_cast<float>(round_half_even(std::clamp(scale.zero, 0.0F, top)));
-    }
-    if (!searches(hints) || scale.scale == 0.0F) return scale;
+    const block_scale scale = detail::find_rule_scale(rule_, block, grid_);
+    if (!searches(hints.search) || scale.scale == 0.0F) return scale;
     const float* weights =
         hints.column_weights == nullptr ? nullptr : hints.column_weights + group * shape.group_cols();
     const float previous = hints.previous == nullptr
@@ -247,13 +275,6 @@ private:
     const scale_normaliser normalise(scale.scale);
     const Grid grid = grid_; // a local copy cannot alias the codes
     for (index_t j = 0; j < count; ++j) codes[j] = encode_value(grid, normalise, scale.zero, x[j]);
-  }
-
-  [[nodiscard]] std::vector<float> level_table() const {
-    std::vector<float> levels(std::size_t{1} << static_cast<unsigned>(grid_.bits()));
-    for (std::size_t code = 0; code < levels.size(); ++code)
-      levels[code] = grid_.decode(static_cast<code_t>(code));
-    return levels;
   }
 
   static std::vector<std::uint8_t> pack_zeros(const quantized_layout& shape,

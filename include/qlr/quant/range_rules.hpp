@@ -22,14 +22,38 @@ struct integer_fit {
   double energy = 0; ///< sum of c^2
 };
 
-[[nodiscard]] inline integer_fit fit_integers(matrix_view<const float> block, float scale, float zero,
-                                              float top, float unit) {
+/// One element's part in the sums of integer_fit, as floats.
+class integer_rounder {
+public:
+  struct terms {
+    float cross;
+    float energy;
+  };
+
+  QLR_HOST_DEVICE integer_rounder(float scale, float zero, float top, float unit)
+      : unit_(unit), inverse_(1.0F / (scale * unit)), low_(-zero), high_(top - zero) {}
+
+  QLR_HOST_DEVICE terms operator()(float x) const {
+    const float value = x * unit_;
+    const float ratio = value * inverse_;
+    const float bounded = ratio < low_ ? low_ : (ratio > high_ ? high_ : ratio);
+    const auto integer = static_cast<float>(round_half_even(bounded));
+    return {rounded_product(integer, value), integer * integer}; // the square is exact
+  }
+
+private:
+  float unit_;
+  float inverse_;
+  float low_;
+  float high_;
+};
+
+[[nodiscard]] QLR_HOST_DEVICE inline integer_fit fit_integers(matrix_view<const float> block, float scale,
+                                                              float zero, float top, float unit) {
   // Partial sums in fixed lanes, as in fit_scale.
   constexpr index_t lanes = 16;
   constexpr index_t chunk = 4 * lanes;
-  const float inverse = 1.0F / (scale * unit);
-  const float low = -zero;
-  const float high = top - zero;
+  const integer_rounder round(scale, zero, top, unit);
   integer_fit fit;
   for (index_t i = 0; i < block.rows(); ++i) {
     for (index_t first = 0; first < block.cols(); first += chunk) {
@@ -38,18 +62,22 @@ struct integer_fit {
       float cross[lanes] = {};
       float energy[lanes] = {};
       const auto add = [&](index_t j, index_t lane) {
-        const float value = x[j] * unit;
-        const float ratio = value * inverse;
-        const float bounded = ratio < low ? low : (ratio > high ? high : ratio);
-        const auto integer = static_cast<float>(round_half_even(bounded));
-        cross[lane] += integer * value;
-        energy[lane] += integer * integer;
+        const integer_rounder::terms terms = round(x[j]);
+        cross[lane] += terms.cross;
+        energy[lane] += terms.energy;
       };
       index_t j = 0;
       for (; j + lanes <= count; j += lanes) {
+        QLR_DEVICE_UNROLL
         for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
       }
-      for (index_t lane = 0; j < count; ++j, ++lane) add(j, lane);
+      if (j < count) {
+        QLR_DEVICE_UNROLL
+        for (index_t lane = 0; lane < lanes; ++lane) {
+          if (j + lane < count) add(j + lane, lane);
+        }
+      }
+      QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) {
         fit.cross += static_cast<double>(cross[lane]);
         fit.energy += static_cast<double>(energy[lane]);
@@ -71,8 +99,8 @@ struct tight_range_rule {
   static constexpr zero_point zeros = zero_point::integer;
   static constexpr float smallest_range = 1e-5F;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     if (block.is_empty() || largest_magnitude(block) == 0.0F) return {};
     const auto [smallest, largest] = smallest_and_largest(block);
     const auto steps = static_cast<float>(grid.num_codes() - 1);
@@ -88,8 +116,8 @@ struct padded_mean_rule {
   static constexpr zero_point zeros = zero_point::none;
   index_t group_size = 0; ///< 0: the block's own size
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     const block_scale mean = mean_magnitude_rule{}.find(block, grid);
     if (group_size <= block.size()) return mean;
     const double share = static_cast<double>(block.size()) / static_cast<double>(group_size);
@@ -107,8 +135,8 @@ struct searched_range_rule {
   static constexpr zero_point zeros = zero_point::integer;
   scale_type type = scale_type::fp16; ///< how the scales will be stored
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     const block_scale start = round_parts(min_max_rule{}.find(block, grid), grid);
     if (!(start.scale >= smallest_normal_float)) return {};
     if (!is_finite(start.scale)) return start; // refused when it is stored
@@ -123,14 +151,16 @@ struct searched_range_rule {
 private:
   /// As they are stored.
   template <grid_policy Grid>
-  [[nodiscard]] block_scale round_parts(block_scale scale, const Grid& grid) const {
+  [[nodiscard]] QLR_HOST_DEVICE block_scale round_parts(block_scale scale, const Grid& grid) const {
     const auto top = static_cast<float>(grid.num_codes() - 1);
     return {round_to(type, scale.scale),
             static_cast<float>(round_half_even(std::clamp(scale.zero, 0.0F, top)))};
   }
 
-  [[nodiscard]] block_scale search(matrix_view<const float> block, block_scale start, float unit,
-                                   float top) const {
+  template <class Block>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale search(const Block& block, block_scale start, float unit,
+                                                   float top) const {
+    using detail::fit_integers; // unqualified below, see scale_rules.hpp
     constexpr float reach = 2;
     const auto [smallest, largest] = smallest_and_largest(block);
     const float last = std::min(top, start.zero + reach);
@@ -141,15 +171,15 @@ private:
       const float above = zero < top ? largest / (top - zero) : 0.0F;
       const float below = zero > 0 ? -smallest / zero : 0.0F;
       const float widest = std::max(above, below);
-      const bool is_coarse = top <= 3;
-      for (const float shrink : is_coarse ? std::span<const float>(coarse_shrink_factors) : shrink_factors) {
+      for (const float shrink : shrink_factors(top <= 3)) {
         float scale = widest * shrink;
         for (int refit = 0; refit <= scale_refits; ++refit) {
           const float stored = round_to(type, scale);
           if (!(stored >= smallest_normal_float) || !is_finite(stored)) break;
-          const detail::integer_fit fit = detail::fit_integers(block, stored, zero, top, unit);
+          const detail::integer_fit fit = fit_integers(block, stored, zero, top, unit);
           const double step = static_cast<double>(stored) * static_cast<double>(unit);
-          const double loss = step * (step * fit.energy - 2.0 * fit.cross); // error less that of zeros
+          const double loss =
+              step * (rounded_product(step, fit.energy) - 2.0 * fit.cross); // error less that of zeros
           if (loss < least) {
             least = loss;
             best = {stored, zero};

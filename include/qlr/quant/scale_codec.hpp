@@ -8,7 +8,9 @@
 #include <qlr/quant/scale_format.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <limits>
@@ -43,34 +45,40 @@ struct stored_scales {
 };
 
 /// Bytes of `codes` and of `supers` for `count` scales.
-[[nodiscard]] inline index_t scale_code_bytes(const scale_format& format, index_t count) {
+[[nodiscard]] QLR_HOST_DEVICE inline index_t scale_code_bytes(const scale_format& format, index_t count) {
   return format.is_double() ? packed_bytes(count, format.bits) : count * scale_type_bytes(format.type);
 }
-[[nodiscard]] inline index_t scale_super_bytes(const scale_format& format, index_t count) {
+[[nodiscard]] QLR_HOST_DEVICE inline index_t scale_super_bytes(const scale_format& format, index_t count) {
   return format.is_double() ? (count + format.block - 1) / format.block * scale_type_bytes(format.type) : 0;
 }
+
+namespace detail {
+constexpr codebook_grid<8> make_dynamic_map() {
+  std::array<float, 256> levels{};
+  levels[254] = 0.0F;
+  levels[255] = 1.0F;
+  for (std::size_t i = 0; i < dynamic_map_magnitudes.size(); ++i) {
+    levels[2 * i] = dynamic_map_magnitudes[i];
+    levels[2 * i + 1] = -dynamic_map_magnitudes[i];
+  }
+  std::sort(levels.begin(), levels.end());
+  return codebook_grid<8>(levels);
+}
+} // namespace detail
 
 /// bitsandbytes' signed 8-bit dynamic map: 127 negative values, zero, 127 positive values and 1.
 ///
 /// Decade i = 0 ... 6 of the magnitudes holds the 2^i midpoints of 2^i + 1 equally spaced points of [0.1, 1],
 /// times 10^(i - 6).
 /// @see Dettmers et al., 8-bit optimizers via block-wise quantization, arXiv 2110.02861
-[[nodiscard]] inline const codebook_grid<8>& dynamic_map() {
-  static const codebook_grid<8> grid = [] {
-    std::vector<float> levels{0.0F, 1.0F};
-    for (const float magnitude : detail::dynamic_map_magnitudes) {
-      levels.push_back(magnitude);
-      levels.push_back(-magnitude);
-    }
-    std::sort(levels.begin(), levels.end());
-    return codebook_grid<8>(levels);
-  }();
+[[nodiscard]] QLR_HOST_DEVICE inline const codebook_grid<8>& dynamic_map() {
+  static constexpr codebook_grid<8> grid = detail::make_dynamic_map();
   return grid;
 }
 
 namespace detail {
 
-inline float load_scale(scale_type type, const std::uint8_t* bytes, index_t index) {
+QLR_HOST_DEVICE inline float load_scale(scale_type type, const std::uint8_t* bytes, index_t index) {
   const auto load = [&](auto number) {
     std::memcpy(&number, bytes + index * static_cast<index_t>(sizeof number), sizeof number);
     return to_float(number);
@@ -91,7 +99,7 @@ inline float load_scale(scale_type type, const std::uint8_t* bytes, index_t inde
 }
 
 /// Stores a value and returns what was stored; E8M0 has no zero, so zero becomes 2^-127, its smallest number.
-inline float store_scale(scale_type type, float value, std::uint8_t* bytes, index_t index) {
+QLR_HOST_DEVICE inline float store_scale(scale_type type, float value, std::uint8_t* bytes, index_t index) {
   const auto store = [&](auto number) {
     std::memcpy(bytes + index * static_cast<index_t>(sizeof number), &number, sizeof number);
     return to_float(number);
@@ -113,11 +121,30 @@ inline float store_scale(scale_type type, float value, std::uint8_t* bytes, inde
   return 0;
 }
 
-inline void check_range(scale_type type, float value, float stored, index_t index) {
+QLR_HOST_DEVICE constexpr bool is_in_range(scale_type type, float value, float stored) {
   // E4M3 saturates instead of overflowing; 464 is where rounding to its largest number, 448, ends.
-  if (is_finite(stored) && !(type == scale_type::e4m3 && value > 464.0F)) return;
+  return is_finite(stored) && !(type == scale_type::e4m3 && value > 464.0F);
+}
+
+[[noreturn]] inline void fail_on_range(scale_type type, float value, index_t index) {
   fail(status_code::unsupported, "the scale of block ", index, " is ", value, ", beyond the range of ",
        scale_type_name(type), "; use ", type == scale_type::fp16 ? "fp32 or bf16" : "fp32", " scales");
+}
+
+inline void check_range(scale_type type, float value, float stored, index_t index) {
+  if (!is_in_range(type, value, stored)) fail_on_range(type, value, index);
+}
+
+/// Code of a scale above the smallest one.
+QLR_HOST_DEVICE constexpr code_t encode_above_min(float scale, float base, float super, float top) {
+  const float per_code = top / super; // as the original divides; 2^-24 and below stand for zero
+  const float steps = super > 0x1p-24F ? (scale - base) * per_code : 0.0F;
+  return static_cast<code_t>(round_half_even(std::clamp(steps, 0.0F, top)));
+}
+
+/// Code of a scale around the mean.
+QLR_HOST_DEVICE inline code_t encode_around_mean(float scale, float base, float super) {
+  return dynamic_map().encode(super > 0.0F ? (scale - base) / super : 0.0F);
 }
 
 /// LQ-LoRA, section 3 of arXiv 2311.12023: code = round((scale - base) * K / super), K = 2^bits - 1.
@@ -133,12 +160,8 @@ inline void encode_double_min(std::span<float> scales, stored_scales& out) {
     const auto index = static_cast<index_t>(first / block);
     const float super = store_scale(format.type, largest, out.supers.data(), index);
     check_range(format.type, largest, super, index);
-    const float per_code = top / super; // as the original divides; 2^-24 and below stand for zero
-    for (std::size_t i = 0; i < part.size(); ++i) {
-      const float steps = super > 0x1p-24F ? (part[i] - out.base) * per_code : 0.0F;
-      const int code = round_half_even(std::clamp(steps, 0.0F, top));
-      codes[first + i] = static_cast<code_t>(code);
-    }
+    for (std::size_t i = 0; i < part.size(); ++i)
+      codes[first + i] = encode_above_min(part[i], out.base, super, top);
   }
   lsb_first_packing::pack(codes.data(), out.count, format.bits, out.codes.data());
 }
@@ -158,17 +181,15 @@ inline void encode_double_mean(std::span<float> scales, stored_scales& out) {
     const auto index = static_cast<index_t>(first / block);
     const float super = store_scale(format.type, largest, out.supers.data(), index);
     check_range(format.type, largest, super, index);
-    for (std::size_t i = 0; i < part.size(); ++i) {
-      const float value = super > 0.0F ? (part[i] - out.base) / super : 0.0F;
-      out.codes[first + i] = dynamic_map().encode(value);
-    }
+    for (std::size_t i = 0; i < part.size(); ++i)
+      out.codes[first + i] = encode_around_mean(part[i], out.base, super);
   }
 }
 
 } // namespace detail
 
 /// The scale that block `index` is multiplied with.
-[[nodiscard]] inline float decode_scale(const scales_view& scales, index_t index) {
+[[nodiscard]] QLR_HOST_DEVICE inline float decode_scale(const scales_view& scales, index_t index) {
   const scale_format& format = scales.format;
   switch (format.coding) {
   case scale_coding::plain:
@@ -176,18 +197,15 @@ inline void encode_double_mean(std::span<float> scales, stored_scales& out) {
   case scale_coding::tensor_scaled:
     return scales.base * detail::load_scale(format.type, scales.codes, index);
   case scale_coding::double_min: {
-    const index_t first = index / 8 * 8; // eight codes start on a byte
-    code_t octet[8];
-    const index_t number = index - first + 1;
-    lsb_first_packing::unpack(scales.codes + packed_bytes(first, format.bits), number, format.bits, octet);
     const float super = detail::load_scale(format.type, scales.supers, index / format.block);
     if (!(super > 0x1p-24F)) return scales.base;
     const auto top = static_cast<float>((1 << format.bits) - 1);
-    return static_cast<float>(octet[number - 1]) / (top / super) + scales.base;
+    const code_t code = packed_code(code_order::lsb_first, scales.codes, scales.count, format.bits, index);
+    return static_cast<float>(code) / (top / super) + scales.base;
   }
   case scale_coding::double_mean: {
     const float super = detail::load_scale(format.type, scales.supers, index / format.block);
-    return dynamic_map().decode(scales.codes[index]) * super + scales.base;
+    return rounded_product(dynamic_map().decode(scales.codes[index]), super) + scales.base;
   }
   }
   return 0;

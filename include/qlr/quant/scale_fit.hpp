@@ -24,7 +24,9 @@ public:
     reciprocal_ = 1.0F / (is_huge ? scale * 0x1p-64F : scale);
   }
 
-  QLR_HOST_DEVICE constexpr float operator()(float value) const { return value * before_ * reciprocal_; }
+  QLR_HOST_DEVICE constexpr float operator()(float value) const {
+    return rounded_product(value * before_, reciprocal_);
+  }
 
 private:
   float before_ = 0;
@@ -41,7 +43,21 @@ template <grid_policy Grid>
 
 /// The value of one level; every backend multiplies with exactly this.
 [[nodiscard]] QLR_HOST_DEVICE constexpr float decode_value(float level, block_scale scale) {
-  return (level - scale.zero) * scale.scale;
+  return rounded_product(level - scale.zero, scale.scale);
+}
+
+/// A value on the grid of one block.
+struct rounded_value {
+  code_t code = 0;
+  float value = 0; ///< what the code decodes to
+};
+
+/// Nearest code of x in a block with this scale, and what it decodes to.
+template <grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE constexpr rounded_value round_value(const Grid& grid, block_scale scale,
+                                                                  float x) {
+  const code_t code = encode_value(grid, scale_normaliser(scale.scale), scale.zero, x);
+  return {code, decode_value(grid.decode(code), scale)};
 }
 
 /// Weighted squared error of a block at one scale, and the least-squares scale for the codes it gives.
@@ -51,7 +67,7 @@ struct scale_fit {
   double energy = 0; ///< sum of w (level - zero)^2
 
   /// The scale that minimises the error for these codes; 0 when every level is zero.
-  [[nodiscard]] float refitted() const {
+  [[nodiscard]] QLR_HOST_DEVICE float refitted() const {
     const double scale = energy > 0 ? cross / energy : 0.0;
     return std::fabs(scale) <= static_cast<double>(std::numeric_limits<float>::max())
                ? static_cast<float>(scale)
@@ -59,14 +75,34 @@ struct scale_fit {
   }
 };
 
+/// One element's part in the sums of scale_fit.
+struct scale_fit_terms {
+  float error;
+  float cross;
+  float energy;
+};
+
+/// Parts of element x with its weight; the normaliser is that of the scale, the unit as in fit_scale().
+template <grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE constexpr scale_fit_terms terms_of(const Grid& grid,
+                                                                 const scale_normaliser& normalise,
+                                                                 block_scale scale, float unit, float weight,
+                                                                 float x) {
+  const float level = grid.decode(encode_value(grid, normalise, scale.zero, x));
+  const float difference = (x - decode_value(level, scale)) * unit;
+  const float weighted = weight * (level - scale.zero);
+  return {rounded_product(weight * difference, difference), rounded_product(weighted, x),
+          rounded_product(weighted, level - scale.zero)};
+}
+
 /// Encodes a block at one scale without storing the codes and measures the fit.
 ///
 /// @param[in] block    (rows, cols), contiguous rows
 /// @param[in] weights  cols weights of the squared errors, or null for ones
 /// @param     unit     errors are multiplied with it first: about 1 / scale, so that squares stay in range
 template <grid_policy Grid>
-[[nodiscard]] scale_fit fit_scale(const Grid& grid, matrix_view<const float> block, const float* weights,
-                                  block_scale scale, float unit) {
+[[nodiscard]] QLR_HOST_DEVICE scale_fit fit_scale(const Grid& grid, matrix_view<const float> block,
+                                                  const float* weights, block_scale scale, float unit) {
   // Partial sums in fixed lanes: the compiler may vectorise them without reordering additions, and 64 float
   // terms lose less than the errors being compared differ by; between chunks the sums are kept in double.
   constexpr index_t lanes = 16;
@@ -81,19 +117,24 @@ template <grid_policy Grid>
       float cross[lanes] = {};
       float energy[lanes] = {};
       const auto add = [&](index_t j, index_t lane) {
-        const float level = grid.decode(encode_value(grid, normalise, scale.zero, x[j]));
-        const float difference = (x[j] - decode_value(level, scale)) * unit;
         const float weight = weights != nullptr ? weights[first + j] : 1.0F;
-        const float weighted = weight * (level - scale.zero);
-        error[lane] += weight * difference * difference;
-        cross[lane] += weighted * x[j];
-        energy[lane] += weighted * (level - scale.zero);
+        const scale_fit_terms terms = terms_of(grid, normalise, scale, unit, weight, x[j]);
+        error[lane] += terms.error;
+        cross[lane] += terms.cross;
+        energy[lane] += terms.energy;
       };
       index_t j = 0;
       for (; j + lanes <= count; j += lanes) {
+        QLR_DEVICE_UNROLL
         for (index_t lane = 0; lane < lanes; ++lane) add(j + lane, lane);
       }
-      for (index_t lane = 0; j < count; ++j, ++lane) add(j, lane);
+      if (j < count) {
+        QLR_DEVICE_UNROLL
+        for (index_t lane = 0; lane < lanes; ++lane) {
+          if (j + lane < count) add(j + lane, lane);
+        }
+      }
+      QLR_DEVICE_UNROLL
       for (index_t lane = 0; lane < lanes; ++lane) {
         fit.error += static_cast<double>(error[lane]);
         fit.cross += static_cast<double>(cross[lane]);

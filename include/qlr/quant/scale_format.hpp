@@ -34,11 +34,13 @@ struct scale_format {
 
   friend bool operator==(const scale_format&, const scale_format&) = default;
 
-  [[nodiscard]] bool is_double() const {
+  [[nodiscard]] QLR_HOST_DEVICE constexpr bool is_double() const {
     return coding == scale_coding::double_min || coding == scale_coding::double_mean;
   }
   /// True when a negative scale can be stored.
-  [[nodiscard]] bool is_signed() const { return coding == scale_coding::plain && type != scale_type::e8m0; }
+  [[nodiscard]] QLR_HOST_DEVICE constexpr bool is_signed() const {
+    return coding == scale_coding::plain && type != scale_type::e8m0;
+  }
 };
 
 /// LQ-LoRA's double quantization.
@@ -52,7 +54,7 @@ struct scale_format {
   return {scale_coding::double_mean, scale_type::fp32, 8, 256};
 }
 
-[[nodiscard]] constexpr int scale_type_bytes(scale_type type) {
+[[nodiscard]] QLR_HOST_DEVICE constexpr int scale_type_bytes(scale_type type) {
   switch (type) {
   case scale_type::fp32:
     return 4;

@@ -11,12 +11,15 @@
 
 namespace qlr {
 
+// The rules see a block through the functions of block_statistics.hpp (and fit_squares), which are called
+// unqualified: kernels overload them for blocks that many threads reduce together.
+
 /// scale = max|x| / absmax_level: nothing saturates where both signs reach that level.
 struct absmax_rule {
   static constexpr zero_point zeros = zero_point::none;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     return {largest_magnitude(block) / grid.absmax_level(), 0.0F};
   }
 };
@@ -25,8 +28,8 @@ struct absmax_rule {
 struct largest_magnitude_rule {
   static constexpr zero_point zeros = zero_point::none;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& /*grid*/) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& /*grid*/) const {
     return {largest_magnitude(block), 0.0F};
   }
 };
@@ -36,32 +39,46 @@ struct largest_magnitude_rule {
 struct signed_max_rule {
   static constexpr zero_point zeros = zero_point::none;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     return {largest_signed(block) / grid.lowest_level(), 0.0F};
   }
 };
+
+/// Sums over a block for its levels at one scale, weighted with x^2.
+struct squares_fit {
+  double cross = 0;  ///< sum of x^2 level x
+  double energy = 0; ///< sum of x^2 level^2
+
+  QLR_HOST_DEVICE void add(float value, float level) {
+    const auto x = static_cast<double>(value);
+    const auto l = static_cast<double>(level);
+    cross += rounded_product(x * x * l, x);
+    energy += rounded_product(x * x * l, l);
+  }
+};
+
+template <grid_policy Grid>
+[[nodiscard]] QLR_HOST_DEVICE squares_fit fit_squares(matrix_view<const float> block, const Grid& grid,
+                                                      const scale_normaliser& normalise) {
+  squares_fit sum;
+  for (index_t i = 0; i < block.rows(); ++i) {
+    for (index_t j = 0; j < block.cols(); ++j)
+      sum.add(block(i, j), grid.decode(grid.encode(normalise(block(i, j)))));
+  }
+  return sum;
+}
 
 /// The signed maximum, then one refit weighted with x^2 for the codes it gives (ggml IQ4_NL).
 struct refitted_signed_max_rule {
   static constexpr zero_point zeros = zero_point::none;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     const float start = signed_max_rule{}.find(block, grid).scale;
-    const scale_normaliser normalise(start);
-    double cross = 0;  // sum of w level x, w = x^2
-    double energy = 0; // sum of w level^2
-    for (index_t i = 0; i < block.rows(); ++i) {
-      for (index_t j = 0; j < block.cols(); ++j) {
-        const double x = static_cast<double>(block(i, j));
-        const double level = static_cast<double>(grid.decode(grid.encode(normalise(block(i, j)))));
-        cross += x * x * level * x;
-        energy += x * x * level * level;
-      }
-    }
+    const auto [cross, energy] = fit_squares(block, grid, scale_normaliser(start));
     const double refitted = cross / energy;
-    return {energy > 0 && std::isfinite(refitted) ? static_cast<float>(refitted) : start, 0.0F};
+    return {energy > 0 && is_finite(refitted) ? static_cast<float>(refitted) : start, 0.0F};
   }
 };
 
@@ -69,8 +86,8 @@ struct refitted_signed_max_rule {
 struct mean_magnitude_rule {
   static constexpr zero_point zeros = zero_point::none;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     return {static_cast<float>(mean_magnitude(block)) / grid.absmax_level(), 0.0F};
   }
 };
@@ -89,8 +106,8 @@ struct shared_exponent_rule {
   static constexpr zero_point zeros = zero_point::none;
   int shift = 0; ///< exponent of the scale below e: position of the binary point in the grid
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& /*grid*/) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& /*grid*/) const {
     const float largest = largest_magnitude(block);
     if (!(largest >= smallest_normal_float)) return {};
     const int exponent = Rounding == exponent_rounding::floor ? floor_log2(largest) : ceil_log2(largest);
@@ -104,8 +121,8 @@ struct shared_exponent_rule {
 struct min_max_rule {
   static constexpr zero_point zeros = zero_point::integer;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     if (block.is_empty()) return {};
     const auto [smallest, largest] = smallest_and_largest(block);
     const float low = std::min(smallest, 0.0F);
@@ -125,8 +142,8 @@ struct min_max_rule {
 struct exact_range_rule {
   static constexpr zero_point zeros = zero_point::real;
 
-  template <grid_policy Grid>
-  [[nodiscard]] block_scale find(matrix_view<const float> block, const Grid& grid) const {
+  template <class Block, grid_policy Grid>
+  [[nodiscard]] QLR_HOST_DEVICE block_scale find(const Block& block, const Grid& grid) const {
     if (block.is_empty()) return {};
     const auto [smallest, largest] = smallest_and_largest(block);
     const auto steps = static_cast<float>(grid.num_codes() - 1);

@@ -13,8 +13,11 @@ namespace qlr {
 
 /// Fractions of the rule's scale that the search starts from: three for grids of 3 bits and more, six below,
 /// where the best scale is far from the rule's. More starts gain less than 0.3 % of the error.
-inline constexpr std::array<float, 3> shrink_factors{1.0F, 0.8F, 0.65F};
-inline constexpr std::array<float, 6> coarse_shrink_factors{1.0F, 0.85F, 0.72F, 0.6F, 0.5F, 0.4F};
+[[nodiscard]] QLR_HOST_DEVICE inline std::span<const float> shrink_factors(bool is_coarse) {
+  static constexpr std::array<float, 3> fine{1.0F, 0.8F, 0.65F};
+  static constexpr std::array<float, 6> coarse{1.0F, 0.85F, 0.72F, 0.6F, 0.5F, 0.4F};
+  return is_coarse ? std::span<const float>(coarse) : fine;
+}
 
 /// Least-squares refits after each start.
 inline constexpr int scale_refits = 2;
@@ -45,11 +48,12 @@ struct scale_search_context {
 /// @param weights   one weight per column of the block, or null for ones
 /// @param start     what the scale rule found; its zero point is kept
 /// @param previous  a further start, such as the scale of an earlier iteration; 0 for none
+/// @tparam Block  matrix_view<const float>, or what fit_scale() is overloaded for
 /// @complexity O(starts * scale_refits * size) grid encodings
-template <grid_policy Grid>
-[[nodiscard]] block_scale search_scale(const Grid& grid, matrix_view<const float> block, const float* weights,
-                                       block_scale start, float previous,
-                                       const scale_search_context& context) {
+template <grid_policy Grid, class Block>
+[[nodiscard]] QLR_HOST_DEVICE block_scale search_scale(const Grid& grid, const Block& block,
+                                                       const float* weights, block_scale start,
+                                                       float previous, const scale_search_context& context) {
   const auto stored = [&](float scale) {
     if (context.format.is_double()) return scale;
     return context.unit * round_to(context.format.type, scale / context.unit);
@@ -72,8 +76,7 @@ template <grid_policy Grid>
       if (stored(scale) == candidate.scale) return;
     }
   };
-  const bool is_coarse = grid.bits() <= 2;
-  for (const float shrink : is_coarse ? std::span<const float>(coarse_shrink_factors) : shrink_factors) {
+  for (const float shrink : shrink_factors(grid.bits() <= 2)) {
     descend(start.scale * shrink);
     if (context.allow_negative) descend(-start.scale * shrink);
   }

@@ -89,6 +89,15 @@ std::size_t fake_device::num_live_allocations() {
   return allocations().size();
 }
 
+bool fake_device::is_device_memory(const void* pointer, std::size_t bytes) {
+  if (bytes == 0) return true;
+  const auto* byte = static_cast<const unsigned char*>(pointer);
+  auto after = allocations().upper_bound(byte);
+  if (after == allocations().begin()) return false;
+  --after;
+  return byte + bytes <= after->first + after->second;
+}
+
 } // namespace qlr::test
 
 extern "C" {
@@ -126,7 +135,44 @@ cudaError_t cudaMemsetAsync(void* pointer, int value, std::size_t bytes, cudaStr
   std::memset(pointer, value, bytes);
   return cudaSuccess;
 }
+cudaError_t cudaMallocHost(void** out, std::size_t bytes) {
+  if (!the_fake_device().has_device) return fail(cudaErrorNoDevice);
+  *out = std::malloc(bytes);
+  ++the_fake_device().live_handles;
+  return cudaSuccess;
+}
+cudaError_t cudaFreeHost(void* pointer) {
+  std::free(pointer);
+  --the_fake_device().live_handles;
+  return cudaSuccess;
+}
+cudaError_t cudaDeviceGetDefaultMemPool(cudaMemPool_t* pool, int) {
+  *pool = nullptr;
+  return the_fake_device().has_device ? cudaSuccess : fail(cudaErrorNoDevice);
+}
+cudaError_t cudaMemPoolGetAttribute(cudaMemPool_t, cudaMemPoolAttr name, void* value) {
+  if (name != cudaMemPoolAttrReleaseThreshold) return fail(cudaErrorInvalidValue);
+  *static_cast<std::uint64_t*>(value) = the_fake_device().kept_bytes;
+  return cudaSuccess;
+}
+cudaError_t cudaMemPoolSetAttribute(cudaMemPool_t, cudaMemPoolAttr name, void* value) {
+  if (name != cudaMemPoolAttrReleaseThreshold) return fail(cudaErrorInvalidValue);
+  the_fake_device().kept_bytes = *static_cast<std::uint64_t*>(value);
+  return cudaSuccess;
+}
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  if (!the_fake_device().has_device) return fail(cudaErrorNoDevice);
+  *stream = reinterpret_cast<cudaStream_t>(new char);
+  ++the_fake_device().live_handles;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) {
+  delete reinterpret_cast<char*>(stream);
+  --the_fake_device().live_handles;
+  return cudaSuccess;
+}
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  ++the_fake_device().num_waits;
   return cudaSuccess;
 }
 cudaError_t cudaDeviceSynchronize() {

@@ -65,6 +65,10 @@ public:
     step();
     return before;
   }
+  void min_atomic(std::uint64_t* address, std::uint64_t value) {
+    if (value < *address) *address = value;
+    step();
+  }
   std::uint32_t arrive(std::uint32_t* address, std::uint32_t value) { return add_atomic(address, value); }
   void publish(std::uint32_t* address, std::uint32_t value) {
     *address = value;

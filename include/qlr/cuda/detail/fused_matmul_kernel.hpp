@@ -113,7 +113,7 @@ private:
     if (item.is_projection()) {
       this->finish_projection(item, sums);
     } else {
-      this->finish_tile(item, sums);
+      this->finish_tile(item, sums, [&] { this->output_.store(item, sums); });
     }
     this->clear(sums);
     computing = {computing.sequence + 1, 0};

@@ -42,6 +42,10 @@ public:
   QLR_DEVICE std::uint32_t add_atomic(std::uint32_t* address, std::uint32_t value) const {
     return atomicAdd(address, value);
   }
+  QLR_DEVICE void min_atomic(std::uint64_t* address, std::uint64_t value) const {
+    static_assert(sizeof(std::uint64_t) == sizeof(unsigned long long));
+    atomicMin(reinterpret_cast<unsigned long long*>(address), static_cast<unsigned long long>(value));
+  }
   QLR_DEVICE std::uint32_t arrive(std::uint32_t* address, std::uint32_t value) const {
     __threadfence(); // cumulative: what the block wrote before its last sync() is ordered too
     const std::uint32_t before = atomicAdd(address, value);

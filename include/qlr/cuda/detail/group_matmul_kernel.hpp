@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <qlr/cuda/detail/group_output.hpp>
 #include <qlr/cuda/detail/matmul_block.hpp>
 #include <qlr/cuda/detail/wgmma_tile.hpp>
 
@@ -13,7 +14,8 @@ namespace qlr::cuda::detail {
 /// products.
 template <int Bits, class T, int RowTiles, warpgroup_thread Thread>
 class group_matmul_block : matmul_block<Bits, T, group_shape<RowTiles>, Thread> {
-  using base = matmul_block<Bits, T, group_shape<RowTiles>, Thread>;
+  using shape = group_shape<RowTiles>;
+  using base = matmul_block<Bits, T, shape, Thread>;
   using base::arguments_;
   using base::thread_;
 
@@ -29,8 +31,8 @@ public:
     if (this->is_first_warp()) this->take_item(0, ticket);
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     for (int sequence = 0;; ++sequence) {
-      thread_.sync(); // the item is there, and the ring is free
-      const work_item item = this->item_at(sequence);
+      thread_.sync();                                  // the item is there, and the ring is free
+      const work_item& item = this->item_at(sequence); // in shared memory: no registers while multiplying
       if (item.is_none()) break;
       ticket = this->next_ticket();
       tile_sums sums;
@@ -45,7 +47,7 @@ public:
       if (item.is_projection()) {
         this->finish_projection(item, sums);
       } else {
-        this->finish_tile(item, sums);
+        this->finish_tile(item, sums, [&] { store(item, sums); });
       }
     }
     this->leave();
@@ -56,10 +58,25 @@ private:
   static constexpr int slot_bytes = memory::code_bytes + memory::x_bytes;
   static_assert(slots * slot_bytes <= group_memory::stages * group_memory::x_stage_bytes);
 
+  [[nodiscard]] QLR_DEVICE unsigned char* ring() const {
+    return thread_.template shared<unsigned char>(lay_out_group_memory<Bits, shape>(arguments_.weights).x);
+  }
+
+  QLR_DEVICE void store(const work_item& item, tile_sums& sums) const {
+    using output = group_output<T, RowTiles>;
+    static_assert(shape::warps * output::warp_bytes <= group_memory::stages * group_memory::x_stage_bytes);
+    const int warp = thread_.index() / warp_size;
+    const output rows(arguments_, item, warp);
+    if (rows.fits()) {
+      rows.store(thread_, ring() + warp * output::warp_bytes, sums);
+    } else {
+      this->output_.store(item, sums);
+    }
+  }
+
   /// sums = R X^T, with multiply_add: a tile of ranks is too small for a warpgroup.
   QLR_DEVICE void project(const work_item& item, tile_sums& sums) const {
-    auto* ring = thread_.template shared<unsigned char>(
-        lay_out_group_memory<Bits, group_shape<RowTiles>>(arguments_.weights).x);
+    unsigned char* ring = this->ring();
     const auto start = [&](int stage) {
       if (stage < item.num_stages) this->load_(item, stage, ring + stage % slots * slot_bytes);
       thread_.commit_copies();

@@ -30,6 +30,7 @@ struct launch_shape {
 /// - sync(): waits for all threads of the block; sync_warp(): for those of the warp, memory included
 /// - shuffle(value, lane), shuffle_xor(value, mask): another lane's value; all lanes of the warp take part
 /// - add_atomic(address, value): adds in global memory, returns what was there
+/// - min_atomic(address, value): replaces what is in global memory by the smaller of both
 /// - arrive(address, value): adds like add_atomic; whoever arrives later, or observes the sum, sees what this
 /// block
 ///   wrote before its last sync(), and the caller sees what earlier ones wrote
@@ -48,9 +49,9 @@ struct launch_shape {
 ///   along the second index, of B the pairs (c, g), (c + 8, g) along the first, of sums (g, c), (g, c + 1),
 ///   (g + 8, c), (g + 8, c + 1)
 template <class Thread>
-concept kernel_thread = requires(Thread& thread, std::uint32_t* word, const std::uint32_t* const_word,
-                                 void* shared, const void* global, float (&sums)[4],
-                                 const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
+concept kernel_thread = requires(Thread& thread, std::uint32_t* word, std::uint64_t* long_word,
+                                 const std::uint32_t* const_word, void* shared, const void* global,
+                                 float (&sums)[4], const std::uint32_t (&a)[4], const std::uint32_t (&b)[2],
                                  std::uint32_t (&out)[4]) {
   { thread.index() } -> std::same_as<int>;
   { thread.num_threads() } -> std::same_as<int>;
@@ -62,6 +63,7 @@ concept kernel_thread = requires(Thread& thread, std::uint32_t* word, const std:
   { thread.shuffle(1.0F, 0) } -> std::same_as<float>;
   { thread.shuffle_xor(1.0, 0) } -> std::same_as<double>;
   { thread.add_atomic(word, 1U) } -> std::same_as<std::uint32_t>;
+  thread.min_atomic(long_word, std::uint64_t{1});
   { thread.arrive(word, 1U) } -> std::same_as<std::uint32_t>;
   thread.publish(word, 1U);
   { thread.observe(const_word) } -> std::same_as<std::uint32_t>;

@@ -70,7 +70,9 @@ protected:
     if (is_first()) (void)thread_.arrive(arguments_.counters->ready + item.token_tile, 1U);
   }
 
-  QLR_DEVICE void finish_tile(const work_item& item, tile_sums& sums) const {
+  /// @param store  stores sums that are complete but for the bias
+  template <class Store>
+  QLR_DEVICE void finish_tile(const work_item& item, tile_sums& sums, Store&& store) const {
     const matmul_schedule& schedule = arguments_.schedule;
     output_.add_column_halves(thread_.template shared<unsigned char>(memory::sums_offset), sums);
     const bool holds_sums = place_.col_warp == 0;
@@ -94,7 +96,7 @@ protected:
       if (takes_part(thread_, arguments_, item.token_tile, shape::tokens, arguments_.group(group).adapter))
         output_.add_low_rank(item, group, sums);
     }
-    output_.store(item, sums);
+    store();
   }
 
   /// The last block leaves the counters as it found them.

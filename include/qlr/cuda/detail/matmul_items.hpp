@@ -45,6 +45,11 @@ struct work_item {
   }
 };
 
+/// Tiles of Y come in bands of so many token tiles, row tile by row tile, so that those under way at one time
+/// share both operands: 132 tiles of 256 x 128 read 17 row tiles of Q and 8 token tiles of X, which is 33 MiB
+/// at n = 8192 and 4 bits, instead of up to 132 row tiles.
+inline constexpr std::uint32_t band_token_tiles = 8;
+
 /// The item of a ticket; all lanes of a warp call it and get the same.
 template <kernel_thread Thread>
 [[nodiscard]] QLR_DEVICE work_item make_item(Thread& thread, const matmul_arguments& arguments,
@@ -75,9 +80,18 @@ template <kernel_thread Thread>
   const auto slices = static_cast<std::uint32_t>(schedule.slices);
   const auto rows = static_cast<std::uint32_t>(schedule.row_tiles);
   item.slice = static_cast<std::int32_t>(ticket % slices);
-  item.row_tile = static_cast<std::int32_t>(ticket / slices % rows);
-  item.token_tile = static_cast<std::int32_t>(ticket / slices / rows);
-  if (item.token_tile >= schedule.token_tiles) item.kind = item_kind::none;
+  const auto token_tiles = static_cast<std::uint32_t>(schedule.token_tiles);
+  const std::uint32_t tile = ticket / slices;
+  if (tile >= token_tiles * rows) {
+    item.kind = item_kind::none;
+    return item;
+  }
+  const std::uint32_t first_of_band = tile / (rows * band_token_tiles) * band_token_tiles;
+  const std::uint32_t width =
+      token_tiles - first_of_band < band_token_tiles ? token_tiles - first_of_band : band_token_tiles;
+  const std::uint32_t in_band = tile - first_of_band * rows;
+  item.row_tile = static_cast<std::int32_t>(in_band / width);
+  item.token_tile = static_cast<std::int32_t>(first_of_band + in_band % width);
   const index_t first = item.slice * schedule.slice_stages;
   item.first_block = static_cast<std::int32_t>(first * schedule.stage_blocks);
   const index_t stages =

@@ -27,10 +27,12 @@ namespace qlr::cuda::detail {
 //   bytes of 4-bit codes and X per clock      24              40       from the second-level cache
 //
 // 128 x 256 by m64n256k16 would also take 224 of 256 clocks of shared memory, but 36 bytes per clock.
-// Issue slots of a warp per 256 clocks, two warps per scheduler: 8 pairs need shift, mask, look-up, zero
-// point and scale, 40; descriptors, copies, scales and loop about 20: together 120 of 256. Registers of a
-// thread: 128 sums, 16 fragments of two steps, 16 codes of two blocks of 4 bits, scales, zero points and
-// addresses about 50; 255 are allowed.
+// 8-bit codes need two look-ups per pair: 288 of 256 clocks, so shared memory limits them to 89 %.
+// Instructions of a warp per step, 256 clocks, two warps per scheduler: 8 pairs need two for the address, the
+// look-up and the scale, 32, 40 with zero points; with products, copies, scales and loop about 80: 160 of 256
+// slots.
+// Registers of a thread, RowTiles = 2 and 4 bits: 128 sums, 16 fragments of two steps, 16 codes of two
+// blocks, the rest for addresses, scales and zero points: 199 in all; the kernel around it uses all 255.
 //
 // Step j + 1 is looked up while step j is multiplied: when products j have been issued, the wait for products
 // j - 1 frees their fragments; the look-ups take about 100 clocks of latency, products j take 128 alone and
@@ -175,7 +177,7 @@ public:
       for (int i = 0; i < chunks; ++i) thread.copy_async(to + i * bytes_between, from_[i], bytes);
     }
     QLR_DEVICE_UNROLL
-    for (int i = 0; i < chunks; ++i) from_[i] += block_cols;
+    for (const std::uint16_t*& from : from_) from += block_cols;
     left_ -= block_cols;
   }
 
@@ -290,10 +292,9 @@ private:
                                                           swizzled_descriptor(tile, step));
       }
       thread_.commit_products();
-      if (step == 0) {
-        load_stage_codes(stage + 1, next);
-        start_stage(stage + group_memory::stages - 2);
-      }
+      // The other steps have more to do besides: sync() before step 0, scales before step 0 or 1.
+      if (step == 0) load_stage_codes(stage + 1, next);
+      if (step == 2) start_stage(stage + group_memory::stages - 2);
       thread_.template wait_products<1>();
       if (step + 1 < steps_per_block) {
         look_up(stage, step + 1, codes, fragments[(step + 1) % 2]);
@@ -311,13 +312,18 @@ private:
     const int steps = args_.weights.scale_steps; // 1, 2 or 4
     if ((step & (steps - 1)) == 0) load_scales(stage, steps == 2 ? step / 2 : step & (4 - steps));
     QLR_DEVICE_UNROLL
-    for (int r = 0; r < RowTiles; ++r) {
-      lookup_(codes[r], step, fragments[r]);
+    for (int r = 0; r < RowTiles; ++r) lookup_(codes[r], step, fragments[r]);
+    if (args_.weights.zeros != nullptr) {
       QLR_DEVICE_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const std::uint32_t level = subtract_pairs<T>(fragments[r][i], zeros_[r][i % 2]);
-        fragments[r][i] = multiply_pairs<T>(level, scales_[r][i % 2]);
+      for (int r = 0; r < RowTiles; ++r) {
+        QLR_DEVICE_UNROLL
+        for (int i = 0; i < 4; ++i) fragments[r][i] = subtract_pairs<T>(fragments[r][i], zeros_[r][i % 2]);
       }
+    }
+    QLR_DEVICE_UNROLL
+    for (int r = 0; r < RowTiles; ++r) {
+      QLR_DEVICE_UNROLL
+      for (int i = 0; i < 4; ++i) fragments[r][i] = multiply_pairs<T>(fragments[r][i], scales_[r][i % 2]);
     }
   }
 

@@ -13,18 +13,19 @@
 namespace qlr::host::detail {
 
 /// One factor during alternating least squares: vectors in rows.
+template <std::same_as<float> Scalar>
 struct fitted_side {
-  matrix<float> exact;   ///< (p,length): of L R, elements of order one
-  matrix<float> target;  ///< (p,length): what is rounded
-  matrix<float> rounded; ///< (p,length): what the codes decode to; rows of zeros until they are found
-  Eigen::MatrixXd gram;  ///< (2p,2p) of exact above rounded
+  matrix<Scalar> exact;   ///< (p,length): of L R, elements of order one
+  matrix<Scalar> target;  ///< (p,length): what is rounded
+  matrix<Scalar> rounded; ///< (p,length): what the codes decode to; rows of zeros until they are found
+  Eigen::MatrixXd gram;   ///< (2p,2p) of exact above rounded
 
-  explicit fitted_side(const matrix<float>& vectors)
+  explicit fitted_side(const matrix<Scalar>& vectors)
       : exact(vectors), target(vectors.rows(), vectors.cols(), 0.0F),
         rounded(vectors.rows(), vectors.cols(), 0.0F),
         gram(Eigen::MatrixXd::Zero(2 * vectors.rows(), 2 * vectors.rows())) {
     const index_t p = vectors.rows();
-    gram.topLeftCorner(p, p) = (map(exact) * map(exact).transpose()).cast<double>();
+    gram.topLeftCorner(p, p) = (map(exact) * map(exact).transpose()).template cast<double>();
   }
 
   [[nodiscard]] index_t rank() const { return exact.rows(); }
@@ -39,8 +40,8 @@ struct fitted_side {
   void update_gram(index_t k) {
     const auto row = map(std::as_const(rounded)).row(k);
     Eigen::VectorXd products(2 * rank());
-    products.head(rank()) = (map(std::as_const(exact)) * row.transpose()).cast<double>();
-    products.tail(rank()) = (map(std::as_const(rounded)) * row.transpose()).cast<double>();
+    products.head(rank()) = (map(std::as_const(exact)) * row.transpose()).template cast<double>();
+    products.tail(rank()) = (map(std::as_const(rounded)) * row.transpose()).template cast<double>();
     gram.row(rank() + k) = products.transpose();
     gram.col(rank() + k) = products;
   }
@@ -59,8 +60,8 @@ public:
               const any_quantizer& high, const any_quantizer& low)
       : left_(left), right_(right), split_rank_(split_rank), high_(high), low_(low) {}
 
-  [[nodiscard]] const fitted_side& left() const { return left_; }
-  [[nodiscard]] const fitted_side& right() const { return right_; }
+  [[nodiscard]] const fitted_side<Scalar>& left() const { return left_; }
+  [[nodiscard]] const fitted_side<Scalar>& right() const { return right_; }
 
   /// Finds all pairs from what is left of the product.
   void start() {
@@ -88,7 +89,7 @@ private:
 
   /// The least-squares vector k of `near` for the rounded vector k of `far`: the residual of the product
   /// times that vector.
-  void fit(fitted_side& near, const fitted_side& far, index_t k) const {
+  void fit(fitted_side<Scalar>& near, const fitted_side<Scalar>& far, index_t k) const {
     const auto partner = map(far.rounded).row(k);
     const double energy =
         inner_product(far.rounded.view().row(k), far.rounded.view().row(k), far.rounded.cols());
@@ -134,8 +135,8 @@ private:
     return true;
   }
 
-  fitted_side left_;
-  fitted_side right_;
+  fitted_side<Scalar> left_;
+  fitted_side<Scalar> right_;
   index_t split_rank_;
   const any_quantizer& high_;
   const any_quantizer& low_;

@@ -44,8 +44,9 @@ scaled_basis row_basis_of(const matrix<Scalar>& x, const executor& run) {
 }
 
 /// factor (p,q) basis (q,n).
-inline matrix<float> rotate(const Eigen::MatrixXd& factor, const matrix<float>& basis, const executor& run) {
-  const Eigen::MatrixXf rotation = factor.cast<float>();
+template <std::same_as<float> Scalar>
+matrix<Scalar> rotate(const Eigen::MatrixXd& factor, const matrix<Scalar>& basis, const executor& run) {
+  const Eigen::MatrixX<Scalar> rotation = factor.cast<Scalar>();
   matrix<float> result(rotation.rows(), basis.cols());
   for_each_range(run, basis.cols(), 1024, [&](index_t begin, index_t end) {
     map(result).middleCols(begin, end - begin).noalias() =
@@ -78,8 +79,9 @@ vector_pairs singular_pairs(const matrix<Scalar>& left, const matrix<Scalar>& ri
 }
 
 /// Rows of x above rows of y.
-inline matrix<float> stack(const matrix<float>& x, const matrix<float>& y) {
-  matrix<float> result(x.rows() + y.rows(), x.cols());
+template <std::same_as<float> Scalar>
+matrix<Scalar> stack(const matrix<Scalar>& x, const matrix<Scalar>& y) {
+  matrix<Scalar> result(x.rows() + y.rows(), x.cols());
   map(result).topRows(x.rows()) = map(x);
   map(result).bottomRows(y.rows()) = map(y);
   return result;

@@ -1,6 +1,6 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
-#include <qlr/host/smoothing.hpp>
+#include <qlr/decompose/smoothing.hpp>
 
 #include <qlr/host/decompose.hpp>
 
@@ -193,7 +193,7 @@ TEST_CASE("smoothing: scales follow the formula of the paper", "[host]") {
   const std::vector<float> inputs{1, 4, 9, 0, 2};
   const std::vector<float> weights{0.5F, 0.25F, 2, 3, 0};
   for (const double alpha : {0.0, 0.3, 1.0}) {
-    const std::vector<float> scales = host::detail::smoothing_scales(inputs, weights, alpha);
+    const std::vector<float> scales = detail::smoothing_scales(inputs, weights, alpha);
     double product = 1; // the geometric mean of what is smoothed is 1
     const auto ideal = [&](std::size_t j) {
       return std::pow(static_cast<double>(inputs[j]), alpha) /
@@ -235,9 +235,9 @@ TEST_CASE("smoothing: the largest inputs that are given are used", "[host]") {
   options.smoothing.largest = largest_of(x);
   const std::vector<float> scales = split(w, x, groups_of("int3", 12), options).best.input_scales;
   const std::vector<float> by_weights =
-      host::detail::smoothing_scales(options.smoothing.largest, largest_of(w), 0.0);
+      detail::smoothing_scales(options.smoothing.largest, largest_of(w), 0.0);
   const std::vector<float> by_inputs =
-      host::detail::smoothing_scales(options.smoothing.largest, largest_of(w), 1.0);
+      detail::smoothing_scales(options.smoothing.largest, largest_of(w), 1.0);
   CHECK((scales == by_weights || scales == by_inputs));
 }
 
