@@ -29,7 +29,8 @@ namespace qlr::cuda::detail {
 // 128 x 256 by m64n256k16 would also take 224 of 256 clocks of shared memory, but 36 bytes per clock.
 // 8-bit codes need two look-ups per pair: 288 of 256 clocks, so shared memory limits them to 89 %.
 // Instructions of a warp per step, 256 clocks, two warps per scheduler: 8 pairs need two for the address, the
-// look-up, zero point and scale, 40; with products, copies, scales and loop about 90: 180 of 256 slots.
+// look-up and the scale, 32, 40 with zero points; with products, copies, scales and loop about 80: 160 of 256
+// slots.
 // Registers of a thread, RowTiles = 2 and 4 bits: 128 sums, 16 fragments of two steps, 16 codes of two
 // blocks, the rest for addresses, scales and zero points: 199 in all; the kernel around it uses all 255.
 //
@@ -291,10 +292,9 @@ private:
                                                           swizzled_descriptor(tile, step));
       }
       thread_.commit_products();
-      if (step == 0) {
-        load_stage_codes(stage + 1, next);
-        start_stage(stage + group_memory::stages - 2);
-      }
+      // The other steps have more to do besides: sync() before step 0, scales before step 0 or 1.
+      if (step == 0) load_stage_codes(stage + 1, next);
+      if (step == 2) start_stage(stage + group_memory::stages - 2);
       thread_.template wait_products<1>();
       if (step + 1 < steps_per_block) {
         look_up(stage, step + 1, codes, fragments[(step + 1) % 2]);
@@ -312,13 +312,18 @@ private:
     const int steps = args_.weights.scale_steps; // 1, 2 or 4
     if ((step & (steps - 1)) == 0) load_scales(stage, steps == 2 ? step / 2 : step & (4 - steps));
     QLR_DEVICE_UNROLL
-    for (int r = 0; r < RowTiles; ++r) {
-      lookup_(codes[r], step, fragments[r]);
+    for (int r = 0; r < RowTiles; ++r) lookup_(codes[r], step, fragments[r]);
+    if (args_.weights.zeros != nullptr) {
       QLR_DEVICE_UNROLL
-      for (int i = 0; i < 4; ++i) {
-        const std::uint32_t level = subtract_pairs<T>(fragments[r][i], zeros_[r][i % 2]);
-        fragments[r][i] = multiply_pairs<T>(level, scales_[r][i % 2]);
+      for (int r = 0; r < RowTiles; ++r) {
+        QLR_DEVICE_UNROLL
+        for (int i = 0; i < 4; ++i) fragments[r][i] = subtract_pairs<T>(fragments[r][i], zeros_[r][i % 2]);
       }
+    }
+    QLR_DEVICE_UNROLL
+    for (int r = 0; r < RowTiles; ++r) {
+      QLR_DEVICE_UNROLL
+      for (int i = 0; i < 4; ++i) fragments[r][i] = multiply_pairs<T>(fragments[r][i], scales_[r][i % 2]);
     }
   }
 
