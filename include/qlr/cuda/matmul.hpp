@@ -252,7 +252,7 @@ private:
   template <half_scalar T>
   [[nodiscard]] static bool has_warpgroups(int bits, const device_properties& device) {
     if (device.compute_capability != 90) return false;
-    return with_bits(bits, []<int Bits>() {
+    return with_bits(bits, [&]<int Bits>() {
       static const bool has =
           Launcher::template has_warpgroup_code<detail::group_matmul_kernel<Bits, T, 1>>();
       return has;
@@ -301,7 +301,7 @@ private:
                                                    const device_properties& device) {
     const index_t most = detail::matmul_counters::most_token_tiles * index_t{variant.tokens};
     const detail::tile_constants tile = with_tile(
-        w.bits(), variant, []<int Bits, class Shape>() { return detail::constants_of<Bits, Shape>(); });
+        w.bits(), variant, [&]<int Bits, class Shape>() { return detail::constants_of<Bits, Shape>(); });
     return detail::make_plan(w.view(), tile, variant.gathers, std::min(tokens, most), num_groups(w, options),
                              options.slices, device, detail::most_stages);
   }
