@@ -36,8 +36,10 @@ target_compile_definitions(
                              QLR_TEST_CORPUS_DIR="${PROJECT_SOURCE_DIR}/tests/fuzz/corpus")
 
 # qlr_test_instances: what takes long to compile and several test programs need
-add_library(qlr_test_instances STATIC support/adapter.cpp support/decompose.cpp support/exact_svd.cpp support/feedback.cpp support/matmul.cpp
-                                      support/small_svd.cpp)
+add_library(
+  qlr_test_instances STATIC
+  support/adapter.cpp support/cpu.cpp support/decompose.cpp support/exact_svd.cpp support/feedback.cpp support/matmul.cpp
+  support/small_svd.cpp)
 target_link_libraries(qlr_test_instances PRIVATE qlr_test_support)
 
 # A test that lacks its data prints "SKIPPED: reason" and returns; one that also failed a check is not skipped.

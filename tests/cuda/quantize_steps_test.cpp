@@ -73,8 +73,8 @@ struct half_largest_rule {
 
 TEST_CASE("quantize on a device: a user's grid and rule", "[cuda]") {
   if (!has_device()) return;
-  const matrix<float> w = awkward_matrix(3, 371, 41);
-  for (const index_t group : {index_t{16}, group_per_row}) {
+  const matrix<float> w = awkward_matrix(2, 1050, 41);
+  for (const index_t group : {index_t{25}, group_per_row}) {
     const quantizer own("own", user::power_of_two_grid{}, user::half_largest_rule{},
                         stored_as(fp32_scales, group));
     check_same(quantize_on_device(own, w), own.quantize(w.view(), {}, {}));
@@ -216,6 +216,16 @@ TEST_CASE("quantize on a device: fitting, rounding and assembling give what quan
     const cuda::device_view<const code_t> codes_view = device_codes.view();
     const auto q = cuda::assemble<test_launcher>(quantizer, layout, std::move(scales), codes_view, nullptr);
     check_same(cuda::to_host(q), quantizer.quantize(w.view(), {}, {}));
+    // The scales of a matrix serve again.
+    cuda::device_scales own = cuda::scales_of<test_launcher>(q, nullptr);
+    std::vector<block_scale> own_blocks(blocks.size());
+    cuda::copy_to_host(std::as_const(own).blocks.data(), std::span<block_scale>(own_blocks), nullptr);
+    for (std::size_t i = 0; i < blocks.size(); ++i) {
+      CHECK(is_same(own_blocks[i].scale, blocks[i].scale));
+      CHECK(is_same(own_blocks[i].zero, blocks[i].zero));
+    }
+    const auto again = cuda::assemble<test_launcher>(quantizer, layout, std::move(own), codes_view, nullptr);
+    check_same(cuda::to_host(again), cuda::to_host(q));
   };
   in_every_order([&] {
     check(nf4(stored_as(double_quantized(5, scale_type::fp32, 3))));

@@ -182,6 +182,30 @@ template <class Launcher, class Quantizer>
   });
 }
 
+/// Enqueues a copy of the scales that a matrix has, for other codes on the same scales.
+///
+/// @sync only enqueues
+template <class Launcher>
+[[nodiscard]] device_scales scales_of(const device_quantized_matrix& q, cudaStream_t stream) {
+  const auto copy = [&]<class T>(const device_buffer<T>& from) {
+    device_buffer<T> to(from.size(), stream);
+    if (from.size() > 0) {
+      detail::check(cudaMemcpyAsync(to.data(), from.data(), static_cast<std::size_t>(from.bytes()),
+                                    cudaMemcpyDeviceToDevice, stream),
+                    "scales_of");
+    }
+    return to;
+  };
+  device_scales scales{device_buffer<block_scale>(q.layout().num_scales(), stream),
+                       copy(q.scale_codes()),
+                       copy(q.scale_supers()),
+                       copy(q.zeros()),
+                       copy(q.scale_base()),
+                       {}};
+  detail::launch<Launcher>(detail::load_scales_kernel{q.view(), scales.blocks.data()}, stream);
+  return scales;
+}
+
 /// Enqueues the packing of codes (rows, cols) that were rounded with these scales.
 ///
 /// @pre the codes and scales are those of a matrix of this layout

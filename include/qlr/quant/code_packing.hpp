@@ -214,8 +214,9 @@ static_assert(packing_policy<split_half_packing>);
   const std::uint8_t* byte = bytes + begin / 8;
   const unsigned mask = (1U << static_cast<unsigned>(bits)) - 1U;
   const unsigned next = shift + bits > 8 ? byte[1] : 0U; // there is no byte behind the last code
-  const unsigned pair = order == code_order::lsb_first ? (byte[0] | (next << 8U)) >> shift
-                                                       : ((byte[0] << 8U) | next) >> (16 - shift - bits);
+  const unsigned pair = order == code_order::lsb_first
+                            ? (byte[0] | (next << 8U)) >> shift
+                            : ((unsigned{byte[0]} << 8U) | next) >> (16 - shift - bits);
   return static_cast<code_t>(pair & mask);
 }
 
@@ -228,7 +229,8 @@ static_assert(packing_policy<split_half_packing>);
     const index_t number = std::min(block, count - first);
     const index_t low = index - first / 2;
     const index_t high = low + (number + 1) / 2;
-    return static_cast<std::uint8_t>(codes[first + low] | (high < number ? codes[first + high] << 4U : 0U));
+    return static_cast<std::uint8_t>(codes[first + low] |
+                                     (high < number ? unsigned{codes[first + high]} << 4U : 0U));
   }
   unsigned byte = 0;
   for (index_t i = 8 * index / bits; i < count && i * bits < 8 * index + 8; ++i) {

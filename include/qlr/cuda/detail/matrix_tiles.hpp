@@ -26,7 +26,7 @@ struct matrix_tiles {
   matrix_tiles() = default;
   matrix_tiles(index_t matrix_rows, index_t matrix_cols) : rows(matrix_rows), cols(matrix_cols) {
     const auto width = static_cast<unsigned>(std::clamp<index_t>(matrix_cols, 32, size));
-    log2_cols = std::bit_width(width - 1);
+    log2_cols = static_cast<int>(std::bit_width(width - 1));
     tiles_per_row = (cols + tile_cols() - 1) / tile_cols();
     count = tiles_per_row * ((rows + tile_rows() - 1) / tile_rows());
   }

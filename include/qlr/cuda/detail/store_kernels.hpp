@@ -156,6 +156,26 @@ struct store_supers_kernel {
   }
 };
 
+/// blocks[i] = scale and zero point of block i as they are stored.
+struct load_scales_kernel {
+  static constexpr std::string_view name = "load_scales_kernel";
+  static constexpr int most_threads = 128;
+  static constexpr int least_blocks = 4;
+
+  device_quantized_view q;
+  block_scale* blocks;
+
+  [[nodiscard]] launch_shape shape() const {
+    return {(q.layout.num_scales() + most_threads - 1) / most_threads, most_threads, 0};
+  }
+
+  template <kernel_thread Thread>
+  QLR_DEVICE void operator()(Thread& thread) const {
+    const index_t index = thread.block() * thread.num_threads() + thread.index();
+    if (index < q.layout.num_scales()) blocks[index] = q.block(index);
+  }
+};
+
 /// Codes of eight scales and zero points per thread, and what they decode to.
 struct store_scales_kernel {
   static constexpr std::string_view name = "store_scales_kernel";
