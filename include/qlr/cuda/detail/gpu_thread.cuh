@@ -5,6 +5,7 @@
 #include <qlr/config.hpp>
 #include <qlr/cuda/detail/gpu_warpgroup.cuh>
 #include <qlr/cuda/detail/kernel_thread.hpp>
+#include <qlr/cuda/detail/warpgroup_thread.hpp>
 
 #include <bit>
 #include <type_traits>
@@ -137,5 +138,9 @@ public:
 private:
   static constexpr unsigned all_lanes = 0xFFFFFFFFU;
 };
+
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+static_assert(warpgroup_thread<gpu_thread>, "kernels of warpgroups would be empty");
+#endif
 
 } // namespace qlr::cuda::detail

@@ -39,9 +39,10 @@ QLR_HOST_DEVICE constexpr std::uint64_t swizzled_descriptor(std::uint32_t tile_a
 ///   holds rows 16 w to 16 w + 15 of A, each as in kernel_thread's multiply_add; sums[4 j + i] of lane l is
 ///   that of row 16 w + l / 4 + 8 (i / 2) and row 8 j + 2 (l % 4) + i % 2 of B. Until waited for, sums and a
 ///   must stay and B must not be overwritten
-/// - commit_products() closes a group of products; wait_products<P>() waits until at most P groups of this
-/// warp
-///   are under way
+/// - commit_products() closes a group of products
+/// - wait_products<P>(): waits until at most P groups of this warp are under way; what the others read may be
+///   overwritten
+/// - take_products(sums): waits for all of this warp; sums, an array of accumulators of products, may be read
 template <class Thread>
 concept warpgroup_thread = kernel_thread<Thread> &&
     requires(Thread& thread, const void* shared, float (&sums)[2][64], const std::uint32_t (&a)[4],
@@ -51,7 +52,8 @@ concept warpgroup_thread = kernel_thread<Thread> &&
   thread.fence_products();
   thread.template multiply_async<bfloat16, 128>(sums[0], a, b);
   thread.commit_products();
-  thread.template wait_products<0>();
+  thread.template wait_products<1>();
+  thread.take_products(sums);
 };
 
 } // namespace qlr::cuda::detail
