@@ -44,7 +44,7 @@ namespace qlr {
   detail::frontiers f = detail::find_frontiers(matrices);
   const detail::relaxation linear = detail::relax(f, budget);
   detail::set_excesses(f, linear);
-  const detail::search_result found = detail::core_search(f, linear, options).run();
+  const detail::core_search_result found = detail::core_search(f, linear, options).run();
 
   allocation result;
   detail::exact_sum cost;

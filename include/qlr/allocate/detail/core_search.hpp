@@ -13,7 +13,7 @@
 namespace qlr::detail {
 
 /// What is known after a search.
-struct search_result {
+struct core_search_result {
   std::vector<std::size_t> chosen; ///< position in frontiers::choices, for each matrix
   double excess = 0;               ///< of the solution, above the linear bound
   double proven_excess = 0;        ///< no solution has less
@@ -38,7 +38,7 @@ public:
     fill_slack();
   }
 
-  [[nodiscard]] search_result run() {
+  [[nodiscard]] core_search_result run() {
     if (result_.excess <= margin()) return finish(true);
     least_open_ = result_.excess;
     order_matrices();
@@ -49,7 +49,7 @@ private:
   static constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
 
   /// @param is_complete  no state was given up that might hold something better
-  search_result finish(bool is_complete) {
+  core_search_result finish(bool is_complete) {
     keep_best();
     result_.proven_excess = std::clamp(least_open_, 0.0, result_.excess);
     result_.is_proven = is_complete && result_.excess - result_.proven_excess <= rounding();
@@ -286,7 +286,7 @@ private:
   const frontiers& f_;
   const relaxation& linear_;
   const allocate_options& options_;
-  search_result result_;
+  core_search_result result_;
   double least_open_ = 0; ///< least bound of what was given up or found
   std::vector<member> core_;
   std::vector<double> least_grow_; ///< over the matrices from a position of core_ on
