@@ -53,7 +53,7 @@ struct look_up_kernel {
 
 template <int Bits>
 void check_look_up() {
-  constexpr std::size_t codes = std::size_t{1} << (Bits == number_bits ? 16 : Bits);
+  constexpr std::size_t codes = std::size_t{1} << Bits;
   test::random_source random(3);
   std::vector<std::uint16_t> levels(codes);
   for (std::size_t i = 0; i < codes; ++i)
@@ -71,7 +71,7 @@ void check_look_up() {
   for (int row = 0; row < 16; ++row) {
     for (int col = 0; col < 64; ++col) {
       const std::size_t code = random.word() % codes;
-      expected[static_cast<std::size_t>(64 * row + col)] = code;
+      expected[64 * static_cast<std::size_t>(row) + static_cast<std::size_t>(col)] = code;
       const block_place place = place_in_block(row, col);
       for (int bit = 0; bit < Bits; ++bit) { // bit by bit: codes of 3 bits cross words
         const int position = bit_in_lane(place, Bits) + bit;
@@ -84,7 +84,7 @@ void check_look_up() {
   const auto device_table = cuda::to_device(std::span<const std::uint32_t>(table));
   cuda::device_buffer<std::uint16_t> out(16 * 64);
   test::test_launcher::launch(look_up_kernel<Bits>{device_block.data(), device_table.data(), out.data()},
-                              {1, 32, table_bytes(Bits == number_bits ? 2 : Bits)}, nullptr);
+                              {1, 32, table_bytes(8)}, nullptr);
   std::vector<std::uint16_t> values(16 * 64);
   cuda::copy_to_host(out.data(), std::span<std::uint16_t>(values), nullptr);
   int wrong = 0;

@@ -51,7 +51,8 @@ public:
         multiply_(thread, arguments, place_, thread.template shared<const std::uint32_t>(0)) {}
 
   QLR_DEVICE void run() {
-    std::uint32_t ticket = this->next_ticket();
+    std::uint32_t ticket = this->next_ticket(); // comes while the table does
+    fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     if (this->is_first_warp()) this->take_item(0, ticket);
     thread_.sync();
     ticket = this->next_ticket();
@@ -70,8 +71,6 @@ public:
         this->load_(this->item_at(loading.sequence), loading.stage++, slot(load_slot));
       thread_.commit_copies();
       if (computing.stage < 0) {
-        if (computing.stage == 1 - stages) // the first copies are under way meanwhile
-          fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
         ++computing.stage;
       } else {
         if (this->item_at(computing.sequence).is_none()) break;

@@ -32,10 +32,12 @@ struct tile_shape {
   static constexpr int warps = row_warps * col_warps * token_warps;
   static constexpr int threads = warp_size * warps;
   static constexpr int least_blocks = 2;
-  static constexpr int row_tiles = rows / tile_rows;          ///< of the block
-  static constexpr int warp_tiles = row_tiles / row_warps;    ///< of a warp
-  static constexpr int fragments = Tokens / 8 / token_warps;  ///< groups of 8 tokens of a warp
-  static constexpr int stage_blocks = Tokens <= 16 ? 4 : 1;   ///< blocks of 64 columns in a stage
+  static constexpr int row_tiles = rows / tile_rows;         ///< of the block
+  static constexpr int warp_tiles = row_tiles / row_warps;   ///< of a warp
+  static constexpr int fragments = Tokens / 8 / token_warps; ///< groups of 8 tokens of a warp
+  static constexpr int stage_blocks = Tokens == 8    ? 4
+                                      : Tokens == 16 ? 2
+                                                     : 1;     ///< blocks of 64 columns in a stage
   static constexpr int partial_threads = threads / col_warps; ///< threads that hold sums at the end
   /// Up to 64 tokens the sums of a scale group are scaled, in fp32; at 128 they would cost 128 registers and
   /// more time than scaling the operands, which rounds once more.
