@@ -27,6 +27,7 @@ endif()
 if(QLR_HAS_CUDA)
   if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
     set(CMAKE_CUDA_ARCHITECTURES 80 90a) # 90a: 90 with the instructions that no later architecture has
+    set(qlr_test_architectures 90a) # the tests take minutes for each; examples and benchmarks are built for all
   endif()
   enable_language(CUDA)
 endif()

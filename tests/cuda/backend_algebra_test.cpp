@@ -3,7 +3,6 @@
 #include <cuda/backend_support.hpp>
 #include <cuda/fakes/fake_device.hpp>
 #include <cuda/support.hpp>
-#include <host/jacobi_svd.hpp>
 #include <support/catch.hpp>
 #include <support/cpu.hpp>
 #include <support/generators.hpp>
@@ -18,40 +17,6 @@
 
 using namespace qlr;
 using namespace qlr::test;
-
-namespace {
-
-/// (rows, cols): one element, one row, one below, at and above a warp, rows = cols.
-constexpr std::pair<index_t, index_t> shapes[] = {{1, 1}, {1, 40}, {5, 31}, {4, 32}, {7, 33}, {9, 9}};
-
-/// Rows are equal to rows, sums of rows, or zero: rank 2.
-matrix<float> dependent_rows(index_t rows, index_t cols) {
-  matrix<float> x = normal_matrix(rows, cols, 71);
-  for (index_t i = 2; i < rows; ++i) {
-    for (index_t j = 0; j < cols; ++j)
-      x(i, j) = i % 3 == 2 ? 0.0F : x(0, j) + static_cast<float>(i) * x(1, j);
-  }
-  return x;
-}
-
-/// Largest distance of a row of x from the span of the orthonormal rows of basis.
-double distance_from_span(const matrix<float>& x, const matrix<float>& basis) {
-  double worst = 0;
-  for (index_t i = 0; i < x.rows(); ++i) {
-    std::vector<double> rest(x.view().row(i), x.view().row(i) + x.cols());
-    for (index_t a = 0; a < basis.rows(); ++a) {
-      double dot = 0;
-      for (index_t j = 0; j < x.cols(); ++j)
-        dot += static_cast<double>(basis(a, j)) * static_cast<double>(x(i, j));
-      for (index_t j = 0; j < x.cols(); ++j)
-        rest[static_cast<std::size_t>(j)] -= dot * static_cast<double>(basis(a, j));
-    }
-    for (const double left : rest) worst = std::max(worst, std::fabs(left));
-  }
-  return worst;
-}
-
-} // namespace
 
 TEST_CASE("cuda_backend: gemm equals the CPU's for both transposes, any alpha and beta", "[cuda]") {
   if (!has_device()) return;
@@ -121,94 +86,6 @@ TEST_CASE("cuda_backend: random numbers are those of the CPU", "[cuda]") {
       }
     }
   });
-}
-
-TEST_CASE("cuda_backend: orthonormalize_rows keeps the span of the rows", "[cuda]") {
-  if (!has_device()) return;
-  const cuda::context on;
-  const cuda_backend backend(on);
-  for (const double unit : {1.0, 1e30, 1e-30, 1e-43}) {
-    for (const auto& [rows, cols] : shapes) {
-      CAPTURE(unit, rows, cols);
-      const matrix<float> x = normal_matrix(rows, cols, 3, unit);
-      auto device = cuda::to_device(x.view());
-      const double smallest = static_cast<double>(backend.orthonormalize_rows(device));
-      const matrix<float> basis = backend.to_host(device);
-      const double exact = jacobi_singular_values(x).back();
-      CHECK(smallest <= exact * (1 + 1e-5)); // a lower bound, at most the rows' number below it
-      if (unit > 1e-40) CHECK(smallest >= 0.99 * exact / static_cast<double>(rows));
-      CHECK(orthonormality_error(basis) <= 1e-6);
-      CHECK(distance_from_span(x, basis) <= 1e-6 * unit * std::sqrt(static_cast<double>(rows * cols)));
-    }
-  }
-}
-
-TEST_CASE("cuda_backend: orthonormalize_rows loses nothing to rows that are close to dependent", "[cuda]") {
-  if (!has_device()) return;
-  const cuda::context on;
-  const cuda_backend backend(on);
-  const matrix<float> x = matrix_of_spectrum(4, 30, {1.0, 1.0, 1.0, 4e-6}, 5); // one pass leaves 1e-5
-  auto device = cuda::to_device(x.view());
-  const double smallest = static_cast<double>(backend.orthonormalize_rows(device));
-  CHECK((smallest > 1e-6 && smallest < 4.1e-6));
-  CHECK(orthonormality_error(backend.to_host(device)) <= 1e-6);
-}
-
-TEST_CASE("cuda_backend: orthonormalize_rows turns dependent rows into an orthonormal basis", "[cuda]") {
-  if (!has_device()) return;
-  const cuda::context on;
-  const cuda_backend backend(on);
-  for (const float unit : {1.0F, 0x1p100F, 0x1p-120F}) {
-    for (const auto& [rows, cols] : {std::pair<index_t, index_t>{4, 9}, {7, 7}, {1, 1}, {40, 41}}) {
-      for (const matrix<float>& x : {matrix<float>(rows, cols, 0.0F), matrix<float>(rows, cols, unit),
-                                     scaled(dependent_rows(rows, cols), unit)}) {
-        CAPTURE(unit, rows, cols);
-        auto device = cuda::to_device(x.view());
-        const float smallest = backend.orthonormalize_rows(device);
-        if (rows > 1) CHECK(smallest == 0.0F);
-        const matrix<float> basis = backend.to_host(device);
-        CHECK(orthonormality_error(basis) <= 1e-6);
-        CHECK(distance_from_span(x, basis) <= 1e-4 * static_cast<double>(unit));
-      }
-    }
-  }
-}
-
-TEST_CASE("cuda_backend: small_svd and svd give the leading triplets of any matrix", "[cuda]") {
-  if (!has_device()) return;
-  const cuda::context on;
-  const cuda_backend backend(on);
-  std::vector<matrix<float>> cases;
-  for (const auto& [rows, cols] : shapes) cases.push_back(normal_matrix(rows, cols, 11));
-  cases.push_back(normal_matrix(33, 7, 12));
-  cases.push_back(normal_matrix(6, 50, 12, 1e30));
-  cases.push_back(normal_matrix(6, 50, 12, 1e-30));
-  cases.push_back(dependent_rows(6, 20));
-  cases.push_back(matrix<float>(5, 8, 0.0F));
-  cases.push_back(matrix<float>(5, 8, 2.0F));
-  matrix<float> repeated(4, 9, 0.0F); // singular values 3, 3, 3, 1e-5
-  for (index_t i = 0; i < 4; ++i) repeated(i, 2 * i) = i == 3 ? 1e-5F : 3.0F;
-  cases.push_back(repeated);
-  for (const matrix<float>& x : cases) {
-    const index_t smaller = std::min(x.rows(), x.cols());
-    const std::vector<double> expected = jacobi_singular_values(x);
-    for (const index_t rank : {index_t{0}, index_t{1}, smaller}) {
-      CAPTURE(x.rows(), x.cols(), rank, expected[0]);
-      const auto found = backend.svd(cuda::to_device(x.view()), rank);
-      const singular_triplets<matrix<float>> parts{backend.to_host(found.left), backend.to_host(found.values),
-                                                   backend.to_host(found.right)};
-      REQUIRE((parts.left.rows() == rank && parts.left.cols() == x.rows()));
-      REQUIRE((parts.right.rows() == rank && parts.right.cols() == x.cols()));
-      CHECK(orthonormality_error(parts.left) <= 1e-6);
-      CHECK(orthonormality_error(parts.right) <= 1e-6);
-      for (index_t a = 0; a < rank; ++a) {
-        CHECK(is_near(static_cast<double>(parts.values(0, a)), expected[static_cast<std::size_t>(a)],
-                      1e-6 * expected[0]));
-      }
-      if (rank == smaller)
-        CHECK(residual_norm(x, parts) <= 1e-6 * static_cast<double>(x.cols()) * expected[0]);
-    }
-  }
 }
 
 TEST_CASE("cuda_backend: rows and columns are scaled as on the CPU", "[cuda]") {
@@ -337,6 +214,63 @@ TEMPLATE_TEST_CASE("cuda_backend: products are subtracted from weights with any 
         auto out = spoilt(rows, cols);
         backend.subtract_product(weight, cuda::to_device(left.view()), cuda::to_device(right.view()), out);
         CHECK(largest_difference(backend.to_host(out), expected) <= 1e-5);
+      }
+    }
+  });
+}
+
+TEST_CASE("cuda_backend: factors are stored as on the CPU, bit for bit", "[cuda]") {
+  if (!has_device()) return;
+  const cuda::context on;
+  const cuda_backend backend(on);
+  in_every_order([&] {
+    for (const factor_storage storage :
+         {factor_storage::fp32, factor_storage::fp16, factor_storage::int8, factor_storage::int4}) {
+      for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {5, 70}, {3, 64}, {0, 9}}) {
+        CAPTURE(to_string(storage), rows, cols);
+        matrix<float> expected = normal_matrix(rows, cols, 81);
+        auto factor = cuda::to_device(expected.view());
+        round_factor(expected, storage);
+        backend.store_factor(factor, storage);
+        CHECK(largest_difference(backend.to_host(factor), expected) == 0);
+      }
+    }
+  });
+}
+
+TEST_CASE("cuda_backend: a factor beyond fp16 is reported by the next call that waits", "[cuda]") {
+  if (!has_device()) return;
+  const cuda::context on;
+  matrix<float> x = normal_matrix(3, 40, 82);
+  const auto one = cuda::to_device(x.view());
+  x(1, 7) = 1e6F;
+  auto factor = cuda::to_device(x.view());
+  const cuda_backend backend(on);
+  backend.store_factor(factor, factor_storage::fp16);
+  CHECK(report_of([&] {
+          (void)backend.dot(one, one);
+        }).says(status_code::unsupported, "a low-rank factor has the entry 1e+06, beyond the range of fp16"));
+  CHECK(backend.dot(one, one) > 0); // once
+  factor = cuda::to_device(x.view());
+  backend.store_factor(factor, factor_storage::fp16);
+  CHECK(cuda_backend(on).dot(one, one) > 0); // another backend knows nothing of it
+}
+
+TEST_CASE("cuda_backend: largest_of_columns finds magnitudes", "[cuda]") {
+  if (!has_device()) return;
+  const cuda::context on;
+  const cuda_backend backend(on);
+  in_every_order([&] {
+    for (const auto& [rows, cols] : {std::pair<index_t, index_t>{1, 1}, {9, 64}, {5, 65}, {70, 3}}) {
+      const matrix<float> x = normal_matrix(rows, cols, 83);
+      const auto turned = cuda::to_device(x.view().transposed());
+      const std::vector<float> found =
+          backend.largest_of_columns(cuda::device_view<const float>(turned.view().transposed()));
+      REQUIRE(static_cast<index_t>(found.size()) == cols);
+      for (index_t j = 0; j < cols; ++j) {
+        float expected = 0;
+        for (index_t i = 0; i < rows; ++i) expected = std::max(expected, std::fabs(x(i, j)));
+        CHECK(found[static_cast<std::size_t>(j)] == expected);
       }
     }
   });

@@ -152,9 +152,10 @@ TEST_CASE("device coupling: rows of R that explain all inputs, or one another", 
   matrix<float> twice(6, n);
   const matrix<float> basis = normal_matrix(3, n, 10);
   for (index_t i = 0; i < 6; ++i) {
-    for (index_t j = 0; j < n; ++j) twice(i, j) = basis(i % 3, j) * (i < 3 ? 1.0F : 2.0F);
+    for (index_t j = 0; j < n; ++j) twice(i, j) = basis(i % 3, j) * (i < 3 ? 1.0F : 0.3F);
   }
-  check_coupling(h, twice, {.descents = 1, .factor_noise = 0.1}, coupling_use::feedback, 1e-6);
+  // The rounding of 0.3 times a float is no direction of its own.
+  check_coupling(h, twice, {.descents = 1}, coupling_use::feedback, 1e-6);
   check_coupling(h, matrix<float>(2, n, 0.0F), {.descents = 1}, coupling_use::feedback);
   // Nothing is left of H but rounding, 1e-16, which must not be fitted.
   const cuda::device_coupling nothing =

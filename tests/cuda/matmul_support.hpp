@@ -3,8 +3,8 @@
 #pragma once
 
 // Fused products on a device against sums in double, with bounds from the roundings that matmul.hpp names.
+#include <cuda/matmul_kernels.hpp>
 #include <cuda/support.hpp>
-#include <qlr/cuda/matmul.hpp>
 #include <qlr/quant/formats.hpp>
 #include <support/catch.hpp>
 #include <support/generators.hpp>
@@ -157,7 +157,7 @@ device_reference slow_device_product(const device_problem<T>& p, bool scales_ope
 struct operand_placement {
   index_t x_offset = 0;  ///< elements before X
   index_t x_padding = 0; ///< elements between rows, behind those that round a row up to 8
-  index_t y_offset = 1; ///< elements before Y
+  index_t y_offset = 1;  ///< elements before Y
   index_t y_padding = 0;
   bool x_is_transposed = false;
 };
@@ -271,6 +271,18 @@ inline bool has_same_values(const matrix<double>& a, const matrix<double>& b) {
          std::memcmp(a.data(), b.data(), static_cast<std::size_t>(a.size()) * sizeof(double)) == 0;
 }
 
+/// Scratch memory whose numbers are NaN behind the counters.
+template <class T>
+cuda::matmul_workspace make_workspace(const packed_problem<T>& packed, index_t tokens,
+                                      const cuda::matmul_options<T>& options) {
+  cuda::matmul_workspace workspace(device_matmul::workspace_bytes<T>(packed.weights, tokens, options));
+  constexpr index_t counters = sizeof(cuda::detail::matmul_counters);
+  cuda::detail::check(cudaMemsetAsync(workspace.data() + counters, 0xFF,
+                                      static_cast<std::size_t>(workspace.size_bytes() - counters), nullptr),
+                      "make_workspace");
+  return workspace;
+}
+
 /// How a product is checked.
 struct product_check {
   std::string_view variant;
@@ -286,7 +298,7 @@ double check_device_product(const device_problem<T>& p, const product_check& how
   options.variant = how.variant;
   options.slices = how.slices;
   const bool scales_operands = how.variant.find("prefill") != std::string_view::npos;
-  cuda::matmul_workspace workspace(device_matmul::workspace_bytes<T>(packed.weights, p.x.rows(), options));
+  cuda::matmul_workspace workspace = make_workspace(packed, p.x.rows(), options);
   const device_reference exact = slow_device_product(p, scales_operands, false);
   const device_reference rounded = slow_device_product(p, scales_operands, true);
   const device_output y = run_product<T, T>(packed, p.x, options, workspace, how.place);

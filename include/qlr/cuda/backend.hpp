@@ -48,7 +48,9 @@ public:
   using triplets = singular_triplets<matrix_type>;
 
   /// @param on  must outlive the backend
-  explicit basic_cuda_backend(const context& on) : on_(on) {}
+  explicit basic_cuda_backend(const context& on) : on_(on) {
+    on.clear_report(); // an earlier call may have failed
+  }
   basic_cuda_backend(const basic_cuda_backend& other) : on_(other.on_) {}
   basic_cuda_backend& operator=(const basic_cuda_backend&) = delete;
   ~basic_cuda_backend() = default;

@@ -94,7 +94,7 @@ public:
     device_buffer<double> work(size, stream_);
     // Its eigenvectors are columns of a column-major matrix, rows of ours.
     detail::check(cusolverDnDsyevd(solver(), CUSOLVER_EIG_MODE_VECTOR, CUBLAS_FILL_MODE_LOWER, n, symmetric,
-                                   n, values, work.data(), size, &device_report()->infos[2]),
+                                   n, values, work.data(), size, &device_report()->solver_info),
                   "cusolverDnDsyevd of ", n, " x ", n);
   }
 
@@ -108,8 +108,8 @@ public:
   }
 
   static void require_convergence(const detail::report& found, index_t order) {
-    require(found.infos[2] == 0, status_code::numerical_failure, "the eigendecomposition of a ", order, " x ",
-            order, " matrix did not converge");
+    require(found.solver_info == 0, status_code::numerical_failure, "the eigendecomposition of a ", order,
+            " x ", order, " matrix did not converge");
   }
 
   /// Replaces the lower triangle of a symmetric matrix (order, order) by its Cholesky factor.
@@ -130,8 +130,8 @@ public:
   ///
   /// @sync waits for the stream
   [[nodiscard]] bool try_cholesky(index_t order, double* symmetric) const {
-    factor_async(order, symmetric, &device_report()->infos[0]);
-    return fetch_report().infos[0] == 0;
+    factor_async(order, symmetric, &device_report()->factor_info);
+    return fetch_report().factor_info == 0;
   }
 
   /// Where kernels leave numbers for the host.
@@ -153,14 +153,15 @@ public:
     return *arrived_;
   }
 
+  /// Forgets what kernels have left.
+  void clear_report() const {
+    detail::check(cudaMemsetAsync(reported_, 0, sizeof(detail::report), stream_), "cudaMemsetAsync");
+  }
+
 private:
   struct free_pinned {
     void operator()(detail::report* memory) const { (void)cudaFreeHost(memory); }
   };
-
-  void clear_report() const {
-    detail::check(cudaMemsetAsync(reported_, 0, sizeof(detail::report), stream_), "cudaMemsetAsync");
-  }
 
   cudaStream_t stream_;
   device_buffer<detail::report> report_;

@@ -84,9 +84,9 @@ template <class Launcher, class T, quantizer_policy Quantizer>
 ///         device code
 /// @throws qlr::error out_of_memory, device_failure: the device refuses; nothing of the call stays allocated
 /// @sync   waits for the stream, several times per iteration
-/// @memory one (m,n) float work matrix, the codes of two iterates, the factors and 16 (rank + oversampling)
-///         times blocks of the sketch (m + n) bytes; a covariance adds 12 n^2 bytes and up to 3 (m,n)
-///         matrices, the exact SVD 8 m n and 24 min(m,n)^2 bytes
+/// @memory one (m,n) float work matrix, the codes of two iterates, the factors and, for sketches, about
+///         28 (rank + oversampling) max(m,n) bytes per block; a covariance adds 12 n^2 bytes and up to three
+///         (m,n) matrices, the exact SVD 8 m n + 32 min(m,n)^2 bytes
 /// @determinism the same bits for the same seed on the same kind of device and version of the libraries
 template <class Launcher, class T, quantizer_policy Quantizer>
   requires weight_scalar<std::remove_const_t<T>>

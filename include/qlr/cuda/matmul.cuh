@@ -10,7 +10,7 @@ namespace qlr::cuda {
 /// Enqueues Y = X Q^T + s (X R^T) L^T + bias.
 ///
 /// @see fused_matmul::run for the operands and what is thrown
-template <half_scalar T, class Y>
+template <half_scalar T, class Y = T>
 void matmul_async(const packed_weights<T>& w, device_view<const std::type_identity_t<T>> x, device_view<Y> y,
                   const std::type_identity_t<matmul_options<T>>& options, matmul_workspace& workspace,
                   cudaStream_t stream = nullptr) {

@@ -2,8 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/cuda/detail/fused_matmul_kernel.hpp>
-#include <qlr/cuda/detail/group_matmul_kernel.hpp>
+#include <qlr/cuda/detail/matmul_launch.hpp>
 #include <qlr/cuda/detail/matmul_plan.hpp>
 #include <qlr/cuda/detail/matmul_variants.hpp>
 #include <qlr/cuda/packed_weights.hpp>
@@ -252,11 +251,7 @@ private:
   template <half_scalar T>
   [[nodiscard]] static bool has_warpgroups(int bits, const device_properties& device) {
     if (device.compute_capability != 90) return false;
-    return with_bits(bits, [&]<int Bits>() {
-      static const bool has =
-          Launcher::template has_warpgroup_code<detail::group_matmul_kernel<Bits, T, 1>>();
-      return has;
-    });
+    return with_bits(bits, [&]<int Bits>() { return detail::has_group_kernels<Launcher, Bits, T>(); });
   }
 
   template <class Body>
@@ -273,35 +268,15 @@ private:
     }
   }
 
-  /// Calls body with the number of bits and the shape of a variant's tile.
-  template <class Body>
-  static auto with_tile(int bits, const detail::matmul_variant& variant, Body&& body) {
-    return with_bits(bits, [&]<int Bits>() {
-      if (variant.group_tiles == 2) return body.template operator()<Bits, detail::group_shape<2>>();
-      if (variant.group_tiles == 1) return body.template operator()<Bits, detail::group_shape<1>>();
-      switch (variant.tokens) {
-      case 8:
-        return body.template operator()<Bits, detail::tile_shape<8>>();
-      case 16:
-        return body.template operator()<Bits, detail::tile_shape<16>>();
-      case 32:
-        return body.template operator()<Bits, detail::tile_shape<32>>();
-      case 64:
-        return body.template operator()<Bits, detail::tile_shape<64>>();
-      default:
-        return body.template operator()<Bits, detail::tile_shape<128>>();
-      }
-    });
-  }
-
   template <half_scalar T>
   [[nodiscard]] static detail::matmul_plan plan_of(const packed_weights<T>& w,
                                                    const matmul_options<T>& options,
                                                    const detail::matmul_variant& variant, index_t tokens,
                                                    const device_properties& device) {
     const index_t most = detail::matmul_counters::most_token_tiles * index_t{variant.tokens};
-    const detail::tile_constants tile = with_tile(
-        w.bits(), variant, [&]<int Bits, class Shape>() { return detail::constants_of<Bits, Shape>(); });
+    const detail::tile_constants tile = with_bits(w.bits(), [&]<int Bits>() {
+      return detail::with_shape(variant, [&]<class Shape>() { return detail::constants_of<Bits, Shape>(); });
+    });
     return detail::make_plan(w.view(), tile, variant.gathers, std::min(tokens, most), num_groups(w, options),
                              options.slices, device, detail::most_stages);
   }
@@ -344,12 +319,8 @@ private:
   static void launch(int bits, const detail::matmul_variant& variant,
                      const detail::matmul_arguments& arguments, const detail::launch_shape& shape,
                      cudaStream_t stream) {
-    with_tile(bits, variant, [&]<int Bits, class Shape>() {
-      if constexpr (detail::is_group_shape<Shape>) {
-        Launcher::launch(detail::group_matmul_kernel<Bits, T, Shape::group_tiles>{arguments}, shape, stream);
-      } else {
-        Launcher::launch(detail::fused_matmul_kernel<Bits, T, Shape::tokens>{arguments}, shape, stream);
-      }
+    with_bits(bits, [&]<int Bits>() {
+      detail::launch_product<Launcher, Bits, T>(variant, arguments, shape, stream);
     });
   }
 

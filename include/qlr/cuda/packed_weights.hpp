@@ -19,13 +19,16 @@ class packed_image {
 public:
   /// @param q  Q (m,n) in any format and grouping
   /// @param input_scales  what X is divided by before Q (n), positive; empty = ones
-  /// @throws qlr::error invalid_argument: Q is empty, or an input scale that is not positive
+  /// @throws qlr::error invalid_argument: Q is empty or has over 2^26 rows or 2^30 columns, or an input scale
+  /// that is not positive
   /// @throws qlr::error shape_mismatch: input scales of another number;  non_finite: a level
   /// @complexity O(m n)
   explicit packed_image(const quantized_matrix_view& q, std::span<const float> input_scales = {})
       : rows_(q.rows()), bits_(detail::stored_bits(q.layout.bits)), zeros_(q.layout.zeros) {
     require(q.rows() > 0 && q.cols() > 0, status_code::invalid_argument, "Q is ", q.rows(), " x ", q.cols(),
             ", it must not be empty");
+    require(q.rows() <= most_rows && q.cols() <= most_cols, status_code::invalid_argument, "Q is ", q.rows(),
+            " x ", q.cols(), ", products on a device take up to ", most_rows, " x ", most_cols);
     require(input_scales.empty() || static_cast<index_t>(input_scales.size()) == q.cols(),
             status_code::shape_mismatch, "input_scales has ", input_scales.size(), " entries, Q is ",
             q.rows(), " x ", q.cols());
@@ -60,6 +63,10 @@ public:
   }
 
 private:
+  // What kernels count in 32 bits: items, columns and chunks of codes.
+  static constexpr index_t most_rows = index_t{1} << 26;
+  static constexpr index_t most_cols = index_t{1} << 30;
+
   /// Calls body(word, bit in the word, bit in the code, number of bits) for the one or two words that hold a
   /// code.
   template <class Body>

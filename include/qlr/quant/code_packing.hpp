@@ -6,6 +6,7 @@
 #include <qlr/quant/concepts.hpp>
 
 #include <algorithm>
+#include <concepts>
 #include <cstdint>
 
 namespace qlr {
@@ -199,17 +200,20 @@ static_assert(packing_policy<msb_first_packing>);
 static_assert(packing_policy<split_half_packing>);
 
 /// Code of element `index` of a packed row of `count`.
+///
+/// @tparam Index  int where it is known to suffice: kernels divide by it
+template <std::signed_integral Index>
 [[nodiscard]] QLR_HOST_DEVICE constexpr code_t packed_code(code_order order, const std::uint8_t* bytes,
-                                                           index_t count, int bits, index_t index) {
+                                                           Index count, int bits, Index index) {
   if (order == code_order::split_half) {
-    constexpr index_t block = split_half_packing::block;
-    const index_t first = index / block * block;
-    const index_t half = (std::min(block, count - first) + 1) / 2;
-    const index_t place = index - first;
+    constexpr Index block = split_half_packing::block;
+    const Index first = index / block * block;
+    const Index half = (std::min(block, count - first) + 1) / 2;
+    const Index place = index - first;
     const unsigned byte = bytes[first / 2 + (place < half ? place : place - half)];
     return static_cast<code_t>(place < half ? byte & 15U : byte >> 4U);
   }
-  const index_t begin = index * bits;
+  const Index begin = index * bits;
   const int shift = static_cast<int>(begin % 8);
   const std::uint8_t* byte = bytes + begin / 8;
   const unsigned mask = (1U << static_cast<unsigned>(bits)) - 1U;
@@ -221,19 +225,27 @@ static_assert(packing_policy<split_half_packing>);
 }
 
 /// Byte `index` of a row of `count` codes once it is packed.
+template <std::signed_integral Index>
 [[nodiscard]] QLR_HOST_DEVICE constexpr std::uint8_t packed_byte(code_order order, const code_t* codes,
-                                                                 index_t count, int bits, index_t index) {
+                                                                 Index count, int bits, Index index) {
   if (order == code_order::split_half) {
-    constexpr index_t block = split_half_packing::block;
-    const index_t first = index / (block / 2) * block;
-    const index_t number = std::min(block, count - first);
-    const index_t low = index - first / 2;
-    const index_t high = low + (number + 1) / 2;
+    constexpr Index block = split_half_packing::block;
+    const Index first = index / (block / 2) * block;
+    const Index number = std::min(block, count - first);
+    const Index low = index - first / 2;
+    const Index high = low + (number + 1) / 2;
     return static_cast<std::uint8_t>(codes[first + low] |
                                      (high < number ? unsigned{codes[first + high]} << 4U : 0U));
   }
+  if (bits == 8) return codes[index];
+  if (bits == 4) { // the common width without a division
+    const unsigned first = codes[2 * index];
+    const unsigned second = 2 * index + 1 < count ? codes[2 * index + 1] : 0U;
+    return static_cast<std::uint8_t>(order == code_order::msb_first ? (first << 4U) | second
+                                                                    : first | (second << 4U));
+  }
   unsigned byte = 0;
-  for (index_t i = 8 * index / bits; i < count && i * bits < 8 * index + 8; ++i) {
+  for (Index i = 8 * index / bits; i < count && i * bits < 8 * index + 8; ++i) {
     const auto begin = static_cast<int>(i * bits - 8 * index); // above -bits, of bit 0 of the code, up to 7
     if (order == code_order::msb_first) {
       const int shift = 8 - begin - bits;

@@ -90,9 +90,6 @@ cublasStatus_t cublasSetStream_v2(cublasHandle_t handle, cudaStream_t stream) {
   handle->stream = stream;
   return CUBLAS_STATUS_SUCCESS;
 }
-cublasStatus_t cublasSetMathMode(cublasHandle_t handle, cublasMath_t) {
-  return handle == nullptr ? CUBLAS_STATUS_NOT_INITIALIZED : CUBLAS_STATUS_SUCCESS;
-}
 const char* cublasGetStatusName(cublasStatus_t status) {
   return status == CUBLAS_STATUS_INVALID_VALUE ? "CUBLAS_STATUS_INVALID_VALUE" : "CUBLAS_STATUS_OTHER";
 }
@@ -112,38 +109,11 @@ cublasStatus_t cublasDgemm_v2_64(cublasHandle_t handle, cublasOperation_t transa
                                  const double* beta, double* c, std::int64_t ldc) {
   return gemm(handle, transa, transb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-cublasStatus_t cublasStrsm_v2_64(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t uplo,
-                                 cublasOperation_t trans, cublasDiagType_t diag, std::int64_t m,
-                                 std::int64_t n, const float* alpha, const float* a, std::int64_t lda,
-                                 float* b, std::int64_t ldb) {
-  return trsm(handle, side, uplo, trans, diag, m, n, alpha, a, lda, b, ldb);
-}
 cublasStatus_t cublasDtrsm_v2_64(cublasHandle_t handle, cublasSideMode_t side, cublasFillMode_t uplo,
                                  cublasOperation_t trans, cublasDiagType_t diag, std::int64_t m,
                                  std::int64_t n, const double* alpha, const double* a, std::int64_t lda,
                                  double* b, std::int64_t ldb) {
   return trsm(handle, side, uplo, trans, diag, m, n, alpha, a, lda, b, ldb);
-}
-
-/// C = alpha op(A) op(A)^T + beta C with op(A) (n,k), one triangle of C.
-cublasStatus_t cublasDsyrk_v2_64(cublasHandle_t handle, cublasFillMode_t uplo, cublasOperation_t trans,
-                                 std::int64_t n, std::int64_t k, const double* alpha, const double* a,
-                                 std::int64_t lda, const double* beta, double* c, std::int64_t ldc) {
-  if (handle == nullptr) return CUBLAS_STATUS_NOT_INITIALIZED;
-  const bool swaps = trans == CUBLAS_OP_T;
-  if (!is_device_matrix(a, swaps ? k : n, swaps ? n : k, lda) || !is_device_matrix(c, n, n, ldc))
-    return CUBLAS_STATUS_INVALID_VALUE;
-  const column_major<const double> x{a, lda, swaps};
-  for (std::int64_t j = 0; j < n; ++j) {
-    const bool is_lower = uplo == CUBLAS_FILL_MODE_LOWER;
-    for (std::int64_t i = is_lower ? j : 0; i < (is_lower ? n : j + 1); ++i) {
-      double sum = 0;
-      for (std::int64_t l = 0; l < k; ++l) sum += x(i, l) * x(j, l);
-      double& out = c[j * ldc + i];
-      out = *beta == 0.0 ? *alpha * sum : *alpha * sum + *beta * out;
-    }
-  }
-  return CUBLAS_STATUS_SUCCESS;
 }
 
 } // extern "C"

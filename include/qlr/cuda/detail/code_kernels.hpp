@@ -7,6 +7,7 @@
 #include <qlr/quant/quantized_matrix.hpp>
 #include <qlr/quant/scale_fit.hpp>
 
+#include <bit>
 #include <cstdint>
 #include <string_view>
 
@@ -20,14 +21,18 @@ inline constexpr index_t most_tile_blocks = 4096;
 template <kernel_thread Thread>
 QLR_DEVICE void pack_tile(Thread& thread, const quantized_layout& layout, const matrix_tiles& tiles,
                           const matrix_tile& tile, const code_t* codes, std::uint8_t* packed) {
-  const int log2_bytes = tiles.log2_cols; // a row of the tile has at most as many bytes as codes
+  // Bytes of a row of the tile, to the next power of two.
+  const int log2_bytes =
+      tiles.log2_cols - 3 + static_cast<int>(std::bit_width(static_cast<unsigned>(layout.bits) - 1U));
+  const index_t row_bytes = layout.row_bytes();
+  std::uint8_t* corner = packed + tile.row * row_bytes + packed_bytes(tile.col, layout.bits);
   const auto num_bytes = static_cast<int>(packed_bytes(tile.num_cols, layout.bits));
   for (int place = thread.index(); place < tile.num_rows << log2_bytes; place += thread.num_threads()) {
     const int i = place >> log2_bytes;
     const int byte = place & ((1 << log2_bytes) - 1);
     if (byte >= num_bytes) continue;
-    std::uint8_t* row = packed + (tile.row + i) * layout.row_bytes() + packed_bytes(tile.col, layout.bits);
-    row[byte] = packed_byte(layout.order, codes + (i << tiles.log2_cols), tile.num_cols, layout.bits, byte);
+    corner[i * row_bytes + byte] =
+        packed_byte(layout.order, codes + (i << tiles.log2_cols), tile.num_cols, layout.bits, byte);
   }
 }
 
@@ -36,7 +41,7 @@ template <grid_policy Grid>
 struct encode_kernel {
   static constexpr std::string_view name = "encode_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 8;
+  static constexpr int least_blocks = 6; // 80 registers
 
   device_view<const float> weight;
   quantized_layout layout;
@@ -51,7 +56,7 @@ struct encode_kernel {
     float zero;
   };
 
-  // Shared memory: the grid, 512 group_scale, 512 codes.
+  // Shared memory: the grid, 1024 group_scale, 1024 codes.
   static constexpr index_t scales_offset = shared_grid_bytes<Grid>;
   static constexpr index_t codes_offset =
       scales_offset + matrix_tiles::size * static_cast<index_t>(sizeof(group_scale));
@@ -68,9 +73,9 @@ struct encode_kernel {
     for (index_t index = thread.block(); index < tiles.count; index += thread.num_blocks()) {
       const matrix_tile tile(tiles, index);
       const tile_groups groups(tile, layout.group_cols());
+      const device_view<const float> part = part_of(weight, tile);
       float x[matrix_tiles::steps] = {};
-      for_each_in_tile(thread, tiles, tile,
-                       [&](int step, int, int i, int j) { x[step] = weight(tile.row + i, tile.col + j); });
+      for_each_in_tile(thread, tiles, tile, [&](int step, int, int i, int j) { x[step] = part(i, j); });
       for_each_group_in_tile(thread, tiles, tile, groups, [&](int place, int i, int group) {
         const block_scale scale = scales[layout.scale_index(tile.row + i, groups.first + group)];
         group_scales[place] = {scale_normaliser(scale.scale), scale.zero};

@@ -14,7 +14,7 @@ namespace qlr::cuda::detail {
 
 /// Decodes the elements of a quantized matrix tile by tile, for kernels that use them at once.
 ///
-/// Shared memory: 2^bits levels, 512 block_scale.
+/// Shared memory: 2^bits levels, 1024 block_scale.
 struct tile_decoder {
   device_quantized_view q;
   matrix_tiles tiles;
@@ -38,6 +38,7 @@ struct tile_decoder {
   QLR_DEVICE void for_each(Thread& thread, Load&& load, Body&& body) const {
     const quantized_matrix_view matrix = q.loaded();
     const quantized_layout& layout = q.layout;
+    const index_t row_bytes = layout.row_bytes();
     auto* levels = thread.template shared<float>(0);
     auto* scales = thread.template shared<block_scale>(levels_bytes());
     for (int code = thread.index(); code < 1 << layout.bits; code += thread.num_threads())
@@ -47,10 +48,9 @@ struct tile_decoder {
       const tile_groups groups(tile, layout.group_cols());
       code_t codes[matrix_tiles::steps] = {};
       float operands[matrix_tiles::steps] = {};
+      const std::uint8_t* corner = q.codes + tile.row * row_bytes + packed_bytes(tile.col, layout.bits);
       for_each_in_tile(thread, tiles, tile, [&](int step, int, int i, int j) {
-        const std::uint8_t* bytes =
-            q.codes + (tile.row + i) * layout.row_bytes() + packed_bytes(tile.col, layout.bits);
-        codes[step] = packed_code(layout.order, bytes, tile.num_cols, layout.bits, j);
+        codes[step] = packed_code(layout.order, corner + i * row_bytes, tile.num_cols, layout.bits, j);
         operands[step] = load(tile.row + i, tile.col + j);
       });
       thread.sync(); // the scales of the tile before may still be read
@@ -70,7 +70,7 @@ struct tile_decoder {
 struct dequantize_kernel {
   static constexpr std::string_view name = "dequantize_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   device_view<float> out;
@@ -88,7 +88,7 @@ template <weight_scalar T>
 struct subtract_quantized_kernel {
   static constexpr std::string_view name = "subtract_quantized_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   device_view<const T> weight;
@@ -106,7 +106,7 @@ struct subtract_quantized_kernel {
 struct extrapolate_kernel {
   static constexpr std::string_view name = "extrapolate_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   float factor;
@@ -165,7 +165,7 @@ inline constexpr index_t most_energy_blocks = 1024;
 struct residual_energies_kernel {
   static constexpr std::string_view name = "residual_energies_kernel";
   static constexpr int most_threads = matrix_tiles::threads;
-  static constexpr int least_blocks = 6; // 80 registers
+  static constexpr int least_blocks = 5; // 96 registers
 
   tile_decoder decoder;
   device_view<const float> x;

@@ -55,7 +55,7 @@ inline void solve_triangle_async(const context& on, const device_matrix<double>&
 inline void reflect_async(const context& on, device_matrix<double>& x, device_buffer<double>& diagonal) {
   const int q = solver_size(x.rows());
   const int n = solver_size(x.cols());
-  int* const info = &on.device_report()->infos[2];
+  int* const info = &on.device_report()->solver_info;
   device_buffer<double> tau(q, on.stream());
   int size = 0;
   check(cusolverDnDgeqrf_bufferSize(on.solver(), n, q, x.data(), n, &size), "cusolverDnDgeqrf_bufferSize");

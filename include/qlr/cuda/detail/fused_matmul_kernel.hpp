@@ -53,7 +53,6 @@ public:
   QLR_DEVICE void run() {
     std::uint32_t ticket = this->next_ticket();
     if (this->is_first_warp()) this->take_item(0, ticket);
-    fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     thread_.sync();
     ticket = this->next_ticket();
     const int stages = arguments_.schedule.stages;
@@ -71,6 +70,8 @@ public:
         this->load_(this->item_at(loading.sequence), loading.stage++, slot(load_slot));
       thread_.commit_copies();
       if (computing.stage < 0) {
+        if (computing.stage == 1 - stages) // the first copies are under way meanwhile
+          fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
         ++computing.stage;
       } else {
         if (this->item_at(computing.sequence).is_none()) break;

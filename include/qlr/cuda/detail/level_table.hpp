@@ -32,11 +32,16 @@ namespace qlr::cuda::detail {
 }
 
 /// Copies the table of packed_view to shared memory; all threads of the block take part, then sync().
+///
+/// A thread reads an entry, since a second read would wait for memory again, and writes its 32 copies, 16
+/// bytes at a time; neighbours start with different ones, so that they do not meet in a bank.
 template <int Bits, kernel_thread Thread>
 QLR_DEVICE void fill_table(Thread& thread, const std::uint32_t* table, std::uint32_t* shared) {
-  for (int i = thread.index(); i < table_entries(Bits) * warp_size / 4; i += thread.num_threads()) {
-    const std::uint32_t pair = table[i / 8]; // 8 threads write the 32 copies of an entry
-    reinterpret_cast<quad*>(shared)[i] = {{pair, pair, pair, pair}};
+  for (int entry = thread.index(); entry < table_entries(Bits); entry += thread.num_threads()) {
+    const std::uint32_t pair = table[entry];
+    QLR_DEVICE_UNROLL
+    for (int i = 0; i < 8; ++i)
+      reinterpret_cast<quad*>(shared)[8 * entry + (entry + i) % 8] = {{pair, pair, pair, pair}};
   }
 }
 

@@ -102,7 +102,7 @@ protected:
   /// The last block leaves the counters as it found them.
   QLR_DEVICE void leave() const {
     if (!is_last(&arguments_.counters->exited, static_cast<int>(thread_.num_blocks()))) return;
-    if (is_first()) thread_.publish(&arguments_.counters->ticket, 0U);
+    if (is_first()) arguments_.counters->ticket = 0U;
     for (index_t i = thread_.index(); i < arguments_.schedule.token_tiles; i += shape::threads)
       arguments_.counters->ready[i] = 0U;
   }
@@ -121,7 +121,7 @@ private:
     thread_.sync(); // everything is written
     if (is_first()) {
       const bool last = thread_.arrive(counter, 1U) + 1U == static_cast<std::uint32_t>(expected);
-      if (last) thread_.publish(counter, 0U);
+      if (last) *counter = 0U; // nobody looks before the next launch
       *answer_ = last ? 1U : 0U;
     }
     thread_.sync();

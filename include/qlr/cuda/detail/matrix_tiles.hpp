@@ -3,23 +3,25 @@
 #pragma once
 
 #include <qlr/cuda/detail/kernel_thread.hpp>
+#include <qlr/cuda/device_buffer.hpp>
 #include <qlr/quant/quantized_matrix.hpp>
 
 #include <algorithm>
 #include <bit>
+#include <cstring>
 
 namespace qlr::cuda::detail {
 
-/// A matrix cut into tiles of 512 elements: 512 columns of one row, or fewer columns of several rows where
+/// A matrix cut into tiles of 1024 elements: 1024 columns of one row, or fewer columns of several rows where
 /// rows are short. Tiles start on a multiple of 32 columns, hence on a byte of packed codes.
 struct matrix_tiles {
-  static constexpr int size = 512;
+  static constexpr int size = 1024;
   static constexpr int threads = 128;          // of a block that works on a tile
   static constexpr int steps = size / threads; // elements of a thread
 
   index_t rows = 0;
   index_t cols = 0;
-  int log2_cols = 9; // columns of a tile: 32 to 512
+  int log2_cols = 10; // columns of a tile: 32 to 1024
   index_t tiles_per_row = 0;
   index_t count = 0;
 
@@ -52,6 +54,12 @@ struct matrix_tile {
         num_cols(static_cast<int>(std::min<index_t>(tiles.tile_cols(), tiles.cols - col))) {}
 };
 
+/// The part of a view that a tile covers, for the places (i, j) in it.
+template <class T>
+[[nodiscard]] QLR_HOST_DEVICE device_view<T> part_of(device_view<T> view, const matrix_tile& tile) {
+  return {&view(tile.row, tile.col), tile.num_rows, tile.num_cols, view.row_stride(), view.col_stride()};
+}
+
 /// Calls body(step, place, i, j) for this thread's elements (i, j) of a tile; place counts them in the tile.
 ///
 /// The loop is unrolled, so that an array indexed by `step` stays in registers: kernels load all elements of
@@ -83,17 +91,17 @@ struct tile_groups {
   int count;     // groups that the tile has columns of
 
   QLR_HOST_DEVICE tile_groups(const matrix_tile& tile, index_t group_cols)
-      : first(tile.col / group_cols),
-        count(static_cast<int>((tile.col + tile.num_cols - 1) / group_cols - first) + 1) {
+      : first(tile.col / group_cols), count(1) {
     const index_t left = (first + 1) * group_cols - tile.col; // columns of the first group
     boundary_ = static_cast<unsigned>(std::min<index_t>(left, matrix_tiles::size));
     const auto width = static_cast<unsigned>(std::min<index_t>(group_cols, matrix_tiles::size));
     reciprocal_ = ((1U << shift) + width - 1) / width;
+    count += (*this)(tile.num_cols - 1);
   }
 
   /// Group of column j of the tile, counted from `first`.
   [[nodiscard]] QLR_HOST_DEVICE int operator()(int j) const {
-    // Exact: the rounded-up reciprocal is off by less than 2^-20, j and the width are at most 512.
+    // Exact: the rounded-up reciprocal is off by less than 2^-20, j and the width are at most 1024.
     const auto column = static_cast<unsigned>(j);
     return column < boundary_ ? 0 : 1 + static_cast<int>(((column - boundary_) * reciprocal_) >> shift);
   }

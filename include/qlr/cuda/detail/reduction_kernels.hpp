@@ -96,7 +96,7 @@ struct sum_kernel {
   }
 };
 
-/// Judges two passes of Cholesky factors, see row_basis.hpp; one block.
+/// Judges rows that were divided by the Cholesky factor T of their Gram matrix, see row_basis.hpp; one block.
 struct judge_basis_kernel {
   static constexpr std::string_view name = "judge_basis_kernel";
   static constexpr int most_threads = 256;
@@ -104,7 +104,7 @@ struct judge_basis_kernel {
 
   device_view<const double> lower;   // T (q,q), what is above its diagonal is not read
   device_view<const double> inverse; // T^-1 (q,q)
-  report* reported;                  // infos of both passes are there
+  report* reported;                  // factor_info is there
 
   template <kernel_thread Thread>
   QLR_DEVICE void operator()(Thread& thread) const {
@@ -124,9 +124,11 @@ struct judge_basis_kernel {
     // Frobenius norms bound the condition number to within a factor of q.
     const double condition = std::sqrt(squares) * std::sqrt(inverse_squares) / static_cast<double>(q);
     constexpr double dependent = 1e6; // beyond, floats have no correct digit in the smallest direction
-    const bool is_basis = reported->infos[0] == 0 && reported->infos[1] == 0 && condition < dependent;
-    reported->is_basis = is_basis ? 1 : 0;
-    reported->smallest = is_basis ? 1.0 / std::sqrt(inverse_squares) : 0.0;
+    constexpr double harmless = 1e3;  // its square costs less than the rounding of floats
+    const bool is_independent = reported->factor_info == 0 && condition < dependent;
+    reported->is_independent = is_independent ? 1 : 0;
+    reported->is_basis = is_independent && condition < harmless ? 1 : 0;
+    reported->smallest = is_independent ? 1.0 / std::sqrt(inverse_squares) : 0.0;
   }
 };
 

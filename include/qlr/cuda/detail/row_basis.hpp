@@ -33,30 +33,34 @@ template <class Launcher>
 
 /// Writes an orthonormal basis of given rows to out (q,n), q <= n, unless they are close to dependent.
 ///
-/// Cholesky factors of the Gram matrix, twice: the second pass repairs what the first one's condition number
-/// cost. Everything is enqueued before the host looks at the outcome, so a call waits once.
+/// The Cholesky factor of the Gram matrix, in double: what its condition number costs is below the rounding
+/// of floats, but for rows that are nearly dependent, which a second pass repairs. Everything is enqueued
+/// before the host looks at the outcome, so a call waits once, or twice for such rows.
 /// @param rows  (q,n+q): the rows, then the identity; overwritten
 /// @returns what came to the host: whether out is such a basis, a lower bound of the smallest singular value
 /// @sync waits for the stream
 /// @see Yamamoto et al., Roundoff error analysis of the CholeskyQR2 algorithm, ETNA 44 (2015)
 template <class Launcher>
-[[nodiscard]] const report& try_basis(const context& on, device_matrix<double>& rows,
-                                      device_view<float> out) {
+[[nodiscard]] report try_basis(const context& on, device_matrix<double>& rows, device_view<float> out) {
   const index_t q = rows.rows();
   const index_t n = out.cols();
   report* const reported = on.device_report();
   const device_view<double> x = first_columns(rows, n);
-  device_matrix<double> first = gram_async(on, x);
-  on.factor_async(q, first.data(), &reported->infos[0]);
-  solve_triangle_async(on, first, rows.view()); // the identity becomes T^-1
-  device_matrix<double> second = gram_async(on, x);
-  on.factor_async(q, second.data(), &reported->infos[1]);
-  solve_triangle_async(on, second, x);
+  device_matrix<double> triangle = gram_async(on, x);
+  on.factor_async(q, triangle.data(), &reported->factor_info);
+  solve_triangle_async(on, triangle, rows.view()); // the identity becomes T^-1
   const device_view<const double> inverse{rows.data() + n, q, q, rows.cols()};
-  Launcher::launch(judge_basis_kernel{first.view(), inverse, reported}, {1, 256, reduction_bytes},
+  Launcher::launch(judge_basis_kernel{triangle.view(), inverse, reported}, {1, 256, reduction_bytes},
                    on.stream());
   map_elements_async<Launcher>(narrow_body{x, out, nullptr, &reported->is_basis}, q, n, on.stream());
-  return on.fetch_report();
+  report found = on.fetch_report();
+  if (found.is_basis != 0 || found.is_independent == 0) return found;
+  triangle = gram_async(on, x);
+  if (!on.try_cholesky(q, triangle.data())) return found;
+  solve_triangle_async(on, triangle, x);
+  map_elements_async<Launcher>(narrow_body{x, out, nullptr, nullptr}, q, n, on.stream());
+  found.is_basis = 1;
+  return found;
 }
 
 /// out (q,n) = an orthonormal basis of rows (q,n), which may depend on one another or be zero; q <= n.
@@ -77,7 +81,7 @@ float orthonormalize_rows(const context& on, device_view<float> x) {
   if (x.is_empty()) return 0.0F;
   device_matrix<double> rows(x.rows(), x.cols() + x.rows(), on.stream());
   map_elements_async<Launcher>(widen_body{x, rows.view()}, rows.rows(), rows.cols(), on.stream());
-  const report& found = try_basis<Launcher>(on, rows, x);
+  const report found = try_basis<Launcher>(on, rows, x);
   if (found.is_basis != 0) return static_cast<float>(found.smallest);
   device_matrix<double> again(x.rows(), x.cols(), on.stream());
   map_elements_async<Launcher>(widen_body{x, again.view()}, again.rows(), again.cols(), on.stream());
@@ -126,7 +130,7 @@ template <class Launcher>
   device_matrix<double> rows(count, n + count, stream);
   map_elements_async<Launcher>(normalize_body{descending, rows.view(), lengths.data()}, count, n + count,
                                stream);
-  const report& found = try_basis<Launcher>(on, rows, result.right.view());
+  const report found = try_basis<Launcher>(on, rows, result.right.view());
   context::require_convergence(found, q);
   if (found.is_basis == 0) {
     device_matrix<double> again(count, n, stream);

@@ -249,7 +249,8 @@ private:
   QLR_DEVICE static void store_octet(const code_t* codes, int number, int bits, std::uint8_t* bytes,
                                      index_t first) {
     std::uint8_t* target = bytes + packed_bytes(first, bits);
-    for (index_t i = 0; i < packed_bytes(number, bits); ++i)
+    const auto num_bytes = static_cast<int>(packed_bytes(number, bits));
+    for (int i = 0; i < num_bytes; ++i)
       target[i] = packed_byte(code_order::lsb_first, codes, number, bits, i);
   }
 };
