@@ -31,8 +31,9 @@ public:
     if (this->is_first_warp()) this->take_item(0, ticket);
     fill_table<Bits>(thread_, arguments_.weights.table, thread_.template shared<std::uint32_t>(0));
     for (int sequence = 0;; ++sequence) {
-      thread_.sync();                                  // the item is there, and the ring is free
-      const work_item& item = this->item_at(sequence); // in shared memory: no registers while multiplying
+      thread_.sync(); // the item is there, and the ring is free
+      // In shared memory, so that it takes no registers during multiplication.
+      const work_item& item = this->item_at(sequence);
       if (item.is_none()) break;
       ticket = this->next_ticket();
       tile_sums sums;
@@ -130,21 +131,16 @@ struct arrange_x_kernel {
   [[nodiscard]] QLR_DEVICE quad arrange(index_t token, index_t first) const {
     const column_map& map = arguments.weights.columns;
     const float* factors = arguments.weights.column_factors;
-    index_t group = first / map.group_stride;
-    index_t in_group = first % map.group_stride;
+    const index_t group = first / map.group_stride; // of all eight: strides are multiples of 16
+    const index_t first_in_group = first % map.group_stride;
     quad out = {};
     QLR_DEVICE_UNROLL
     for (int i = 0; i < 8; ++i) {
-      const index_t col = map.is_identity() ? first + i : group * map.group_cols + in_group;
-      if (col < map.cols && (map.is_identity() || in_group < map.group_cols)) {
-        T value{arguments.x[token * arguments.x_row_stride + col * arguments.x_col_stride]};
-        if (factors != nullptr) value = to_half<T>(half_to_float(value) * factors[first + i]);
-        out.words[i / 2] |= static_cast<std::uint32_t>(value.bits) << (16 * (i % 2));
-      }
-      if (++in_group == map.group_stride) {
-        in_group = 0;
-        ++group;
-      }
+      const index_t col = group * map.group_cols + first_in_group + i;
+      if (first_in_group + i >= map.group_cols || col >= map.cols) continue;
+      T value{arguments.x[token * arguments.x_row_stride + col * arguments.x_col_stride]};
+      if (factors != nullptr) value = to_half<T>(half_to_float(value) * factors[first + i]);
+      out.words[i / 2] |= static_cast<std::uint32_t>(value.bits) << (16 * (i % 2));
     }
     return out;
   }
