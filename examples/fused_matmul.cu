@@ -55,7 +55,7 @@ int run() {
   const auto packed = qlr::cuda::prepack<qlr::float16>(result.best);
 
   // Once per stream: scratch memory for the largest number of tokens. Calls neither allocate nor wait.
-  using product = qlr::cuda::fused_matmul<qlr::cuda::detail::gpu_launcher>;
+  using product = qlr::cuda::gpu_matmul<4>; // kernels for 4-bit codes alone: they take long to compile
   qlr::cuda::matmul_workspace workspace(product::workspace_bytes(packed, tokens));
 
   const qlr::matrix<float> x = random_matrix(tokens, cols, 2);
@@ -63,8 +63,8 @@ int run() {
   for (qlr::index_t i = 0; i < x.size(); ++i) halves.push_back(qlr::to_float16(x.data()[i]));
   const auto on_device = qlr::cuda::to_device(std::span<const qlr::float16>(halves));
   qlr::cuda::device_buffer<float> y(tokens * rows);
-  qlr::cuda::matmul_async<qlr::float16, float>(packed, {on_device.data(), tokens, cols},
-                                               {y.data(), tokens, rows}, {}, workspace);
+  product::run<qlr::float16, float>(packed, {on_device.data(), tokens, cols}, {y.data(), tokens, rows}, {},
+                                    workspace);
 
   std::vector<float> found(static_cast<std::size_t>(y.size()));
   qlr::cuda::copy_to_host(y.data(), std::span<float>(found), nullptr);

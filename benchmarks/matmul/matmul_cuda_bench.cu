@@ -201,7 +201,7 @@ void time_product(benchmark::State& state, product kind, problem p) {
   const cuda::device_view<bfloat16> y_view(y_device.data(), p.tokens, p.rows);
   const blas dense(clock.stream());
   const auto& weights = kind == product::fused ? l.packed : l.plain;
-  using gpu_product = cuda::fused_matmul<cuda::detail::gpu_launcher>;
+  using gpu_product = cuda::gpu_matmul<4>;
   cuda::matmul_workspace workspace(gpu_product::workspace_bytes(weights[0], p.tokens), clock.stream());
   const auto body = [&](int turn, cudaStream_t stream) {
     const auto copy = static_cast<std::size_t>(turn);
@@ -210,7 +210,8 @@ void time_product(benchmark::State& state, product kind, problem p) {
                      p.rows, p.cols, 0.0F);
       return;
     }
-    cuda::matmul_async<bfloat16>(weights[copy % weights.size()], x_view, y_view, {}, workspace, stream);
+    gpu_product::run<bfloat16, bfloat16>(weights[copy % weights.size()], x_view, y_view, {}, workspace,
+                                         stream);
     if (kind != product::unfused) return;
     dense.multiply(x_device.data(), l.right_half.data(), projected.data(), p.tokens, p.rank, p.cols, 0.0F);
     dense.multiply(projected.data(), l.left_half.data(), y_device.data(), p.tokens, p.rows, p.rank, 1.0F);

@@ -75,6 +75,21 @@ TEST_CASE("fused_matmul: operands that do not fit are refused", "[cuda]") {
   CHECK(reason == "X is a null pointer");
 }
 
+TEST_CASE("fused_matmul: widths without kernels are refused", "[cuda]") {
+  if (!has_device()) return;
+  const small_product p;
+  using wide = cuda::fused_matmul<test_launcher, 3, 8>;
+  STATIC_REQUIRE(wide::has_kernels(8));
+  STATIC_REQUIRE(!wide::has_kernels(4));
+  STATIC_REQUIRE(cuda::fused_matmul<test_launcher>::has_kernels(2));
+  const cuda::device_view<const half> x = p.x.view();
+  CHECK(report_of([&] {
+          (void)wide::chosen_variant<half, half>(p.packed.weights, x, p.const_y(), {});
+        }).says(status_code::unsupported, "Q has codes of 4 bits, kernels were compiled for 3 8"));
+  using narrow = cuda::fused_matmul<test_launcher, 4>;
+  CHECK(narrow::chosen_variant<half, half>(p.packed.weights, x, p.const_y(), {}) == "decode_8");
+}
+
 TEST_CASE("fused_matmul: adapters that do not fit are refused", "[cuda]") {
   if (!has_device()) return;
   small_product p;

@@ -52,9 +52,18 @@ private:
 ///
 /// The variants prefill_wgmma_* exist in programs compiled for sm_90a, on devices of compute capability 9.0.
 /// @tparam Launcher  where kernels run: detail::gpu_launcher
-template <class Launcher>
+/// @tparam Bits  widths of codes, of 2, 3, 4 and 8, that kernels are compiled for, which takes long; none
+/// named: all
+template <class Launcher, int... Bits>
 class fused_matmul {
+  static_assert(((Bits == 2 || Bits == 3 || Bits == 4 || Bits == 8) && ...), "codes have 2, 3, 4 or 8 bits");
+
 public:
+  /// Whether there are kernels for codes of this many bits.
+  [[nodiscard]] static constexpr bool has_kernels(int bits) {
+    return sizeof...(Bits) == 0 || ((bits == Bits) || ...);
+  }
+
   /// The name of the kernel that run() launches.
   ///
   /// @throws qlr::error as run()
@@ -171,6 +180,9 @@ private:
     static_assert(std::same_as<Y, T> || std::same_as<Y, float>, "Y has the type of X or is float");
     const device_properties device = current_device();
     if (!is_supported(device)) return {status_code::unsupported, describe_support(device)};
+    if (!has_kernels(w.bits()))
+      return {status_code::unsupported, sentence("Q has codes of ", w.bits(),
+                                                 " bits, kernels were compiled for", sentence(' ', Bits)...)};
     if (x.cols() != w.cols())
       return {status_code::shape_mismatch,
               sentence("X is ", x.rows(), " x ", x.cols(), ", Q is ", w.rows(), " x ", w.cols())};
@@ -251,7 +263,13 @@ private:
   template <half_scalar T>
   [[nodiscard]] static bool has_warpgroups(int bits, const device_properties& device) {
     if (device.compute_capability != 90) return false;
-    return with_bits(bits, [&]<int Bits>() { return detail::has_group_kernels<Launcher, Bits, T>(); });
+    return with_bits(bits, [&]<int Width>() {
+      if constexpr (has_kernels(Width)) {
+        return detail::has_group_kernels<Launcher, Width, T>();
+      } else {
+        return false;
+      }
+    });
   }
 
   template <class Body>
@@ -274,8 +292,8 @@ private:
                                                    const detail::matmul_variant& variant, index_t tokens,
                                                    const device_properties& device) {
     const index_t most = detail::matmul_counters::most_token_tiles * index_t{variant.tokens};
-    const detail::tile_constants tile = with_bits(w.bits(), [&]<int Bits>() {
-      return detail::with_shape(variant, [&]<class Shape>() { return detail::constants_of<Bits, Shape>(); });
+    const detail::tile_constants tile = with_bits(w.bits(), [&]<int Width>() {
+      return detail::with_shape(variant, [&]<class Shape>() { return detail::constants_of<Width, Shape>(); });
     });
     return detail::make_plan(w.view(), tile, variant.gathers, std::min(tokens, most), num_groups(w, options),
                              options.slices, device, detail::most_stages);
@@ -319,8 +337,9 @@ private:
   static void launch(int bits, const detail::matmul_variant& variant,
                      const detail::matmul_arguments& arguments, const detail::launch_shape& shape,
                      cudaStream_t stream) {
-    with_bits(bits, [&]<int Bits>() {
-      detail::launch_product<Launcher, Bits, T>(variant, arguments, shape, stream);
+    with_bits(bits, [&]<int Width>() {
+      if constexpr (has_kernels(Width))
+        detail::launch_product<Launcher, Width, T>(variant, arguments, shape, stream);
     });
   }
 
