@@ -55,7 +55,7 @@ public:
     memory_ = cuda::to_device(wide.view());
   }
   [[nodiscard]] cuda::device_view<const float> view() const {
-    return {memory_.data() + 1, rows_, cols_, cols_ + 3};
+    return {memory_.size() == 0 ? nullptr : memory_.data() + 1, rows_, cols_, cols_ + 3};
   }
 
 private:
