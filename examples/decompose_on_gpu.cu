@@ -3,6 +3,8 @@
 
 // Splits a matrix in device memory into a quantized and a low-rank part on the GPU and compares with the CPU.
 #include <qlr/cuda/decompose.cuh>
+#include <qlr/cuda/device.hpp>
+#include <qlr/cuda/device_buffer.hpp>
 #include <qlr/qlr.hpp>
 
 #include <cmath>
