@@ -204,7 +204,7 @@ public:
   [[nodiscard]] quantized_type quantize(const Quantizer& quantizer, const matrix_type& x,
                                         const quantize_hints& hints) const {
     quantized_type q = quantize_async<Launcher>(quantizer, x.view(), on_device(hints, x.cols()), stream());
-    q.check(stream());
+    check_scales(q);
     return q;
   }
 
@@ -222,7 +222,7 @@ public:
                                                 int descents) const {
     quantized_type q = round_with_feedback_async<Launcher>(on_, quantizer, x.view(), coupling,
                                                            on_device(hints, x.cols()), descents);
-    q.check(stream());
+    check_scales(q);
     return q;
   }
 
@@ -246,6 +246,14 @@ public:
   }
 
 private:
+  /// @throws qlr::error unsupported: a factor beyond fp16, which spoils the scales of what follows, else a
+  /// scale
+  void check_scales(const quantized_type& q) const {
+    if (!q.has_failed(stream())) return;
+    (void)on_.fetch_report();
+    q.check(stream());
+  }
+
   template <class Body>
   void map(const Body& body, index_t rows, index_t cols) const {
     detail::map_elements_async<Launcher>(body, rows, cols, stream());

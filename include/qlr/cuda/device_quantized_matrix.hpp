@@ -132,15 +132,27 @@ public:
   /// @throws qlr::error unsupported: a scale beyond the range of the format; names its block and value
   /// @sync waits for the stream
   void check(cudaStream_t stream = nullptr) const {
-    if (failure_.size() == 0) return;
-    std::uint64_t word = detail::no_failure;
-    copy_to_host(failure_.data(), std::span<std::uint64_t>(&word, 1), stream);
+    const std::uint64_t word = failure_word(stream);
     if (word == detail::no_failure) return;
     qlr::detail::fail_on_range(layout_.scales.type, std::bit_cast<float>(static_cast<std::uint32_t>(word)),
                                static_cast<index_t>(word >> 32U));
   }
 
+  /// Whether check() would throw.
+  ///
+  /// @sync waits for the stream
+  [[nodiscard]] bool has_failed(cudaStream_t stream = nullptr) const {
+    return failure_word(stream) != detail::no_failure;
+  }
+
 private:
+  /// Block and value of the first scale that did not fit.
+  [[nodiscard]] std::uint64_t failure_word(cudaStream_t stream) const {
+    std::uint64_t word = detail::no_failure;
+    copy_to_host(failure_.data(), std::span<std::uint64_t>(&word, failure_.size() == 0 ? 0 : 1), stream);
+    return word;
+  }
+
   static void require_size(std::string_view part, index_t size, index_t expected) {
     require(size == expected, status_code::shape_mismatch, "device_quantized_matrix: ", part, " has ", size,
             " entries, the layout needs ", expected);

@@ -97,4 +97,14 @@ struct tensor_entry {
   std::span<const std::byte> bytes;
 };
 
+/// One tensor to be written, with its elements.
+struct owned_tensor {
+  std::string name;
+  dtype type = dtype::f32;
+  std::vector<index_t> shape;
+  std::vector<std::byte> bytes;
+
+  [[nodiscard]] tensor_entry entry() const { return {name, type, shape, bytes}; }
+};
+
 } // namespace qlr::io
