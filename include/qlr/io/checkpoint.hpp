@@ -124,6 +124,24 @@ public:
             detail::quote(name), ", it has ", compressed_.size());
     return *weight;
   }
+  /// The compressed weight that a tensor is part of, or null.
+  [[nodiscard]] const compressed_weight* find_owner(std::string_view name) const {
+    for (const std::string_view part : detail::decomposition_names) {
+      if (!name.ends_with(part) || name.size() < part.size() + 2) continue;
+      const std::string_view before = name.substr(0, name.size() - part.size());
+      if (!before.ends_with('.')) continue;
+      const compressed_weight* owner = try_find_compressed(before.substr(0, before.size() - 1));
+      if (owner != nullptr) return owner;
+    }
+    return nullptr;
+  }
+  /// As describe_decomposition.
+  ///
+  /// @throws qlr::error as find_compressed and describe_decomposition
+  [[nodiscard]] decomposition_description describe(std::string_view name) const {
+    const compressed_weight& weight = find_compressed(name);
+    return describe_decomposition(shards_[weight.shard_index], weight.prefix());
+  }
   /// A compressed weight whose codes stay in the mapped file.
   ///
   /// @throws qlr::error as find_compressed and mapped_decomposition

@@ -9,8 +9,11 @@
 #include <qlr/io/detail/quantized_tensors.hpp>
 #include <qlr/io/detail/tensor_info.hpp>
 
+#include <array>
+#include <cstddef>
 #include <map>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -26,6 +29,12 @@ struct decomposition_tensors {
 };
 
 namespace detail {
+
+/// All names that tensors of a decomposition can have, without a prefix.
+inline constexpr std::array<std::string_view, 18> decomposition_names{
+    "Q.codes", "Q.levels", "Q.scales", "Q.supers", "Q.zeros", "L",
+    "L.codes", "L.levels", "L.scales", "L.supers", "L.zeros", "R",
+    "R.codes", "R.levels", "R.scales", "R.supers", "R.zeros", "input_scales"};
 
 inline void check_input_scale(float scale, const std::string& name, status_code code) {
   const bool is_usable = is_finite(scale) && scale >= smallest_normal_float && is_finite(1.0F / scale);
