@@ -19,8 +19,11 @@
 #include <qlr/host/quantize_adapter.hpp>
 #include <qlr/io/adapter.hpp>
 #include <qlr/io/calibration.hpp>
+#include <qlr/io/checkpoint.hpp>
+#include <qlr/io/decomposition_tensors.hpp>
 #include <qlr/io/gguf.hpp>
 #include <qlr/io/imatrix.hpp>
+#include <qlr/io/mapped_decomposition.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/peft.hpp>
 #include <qlr/io/safetensors.hpp>

@@ -113,8 +113,9 @@ inline void save_adapters(const std::string& path, std::span<const named_adapter
     }
     detail::check_adapter(views[0], views[1], views[2], views[3], status_code::malformed_file, i);
     const auto own = [&](std::size_t part) {
-      return detail::own_quantized(file, prefix + std::string(detail::adapter_parts[part]), views[part],
-                                   levels[part]);
+      return detail::own_quantized(
+          metadata.text(prefix + std::string(detail::adapter_parts[part]) + ".format"), views[part],
+          levels[part]);
     };
     named.adapter.left = {own(0), own(1)};
     named.adapter.right = {own(2), own(3)};

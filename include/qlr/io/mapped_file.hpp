@@ -7,6 +7,7 @@
 #include <qlr/io/detail/text.hpp>
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 
@@ -31,6 +32,20 @@ public:
   /// Valid as long as this object; empty for an empty file.
   [[nodiscard]] std::span<const std::byte> bytes() const { return contents_.bytes(); }
   [[nodiscard]] std::size_t size() const { return bytes().size(); }
+
+  /// Gives the memory of bytes that are not needed soon back to the system, in whole pages, so that a file
+  /// larger than memory can be read from end to end. They may be read again at any time, from the disk then.
+  ///
+  /// @throws qlr::error invalid_argument: the range is not part of bytes()
+  void release(std::span<const std::byte> range) const {
+    const std::span<const std::byte> all = bytes();
+    const std::less_equal<> is_not_after;
+    const bool is_inside = is_not_after(all.data(), range.data()) &&
+                           is_not_after(range.data() + range.size(), all.data() + all.size());
+    require(range.empty() || is_inside, status_code::invalid_argument, "range of ", range.size(),
+            " bytes is not part of the file, which has ", all.size());
+    contents_.release(range);
+  }
 
 private:
   detail::file_contents contents_;

@@ -75,6 +75,14 @@ public:
   /// @throws qlr::error invalid_argument: no tensor has that name
   [[nodiscard]] std::span<const std::byte> bytes(std::string_view name) const { return bytes_of(find(name)); }
 
+  /// Gives the memory of a tensor that is not needed soon back to the system, see mapped_file::release.
+  ///
+  /// @throws qlr::error invalid_argument: no tensor has that name
+  void release(std::string_view name) const {
+    const std::span<const std::byte> range = bytes(name);
+    if (file_) file_->release(range);
+  }
+
   /// Copies a tensor into a matrix, converting F64 (rounded to nearest), F32, F16, BF16, I8 and U8.
   ///
   /// A scalar gives 1 x 1, one dimension 1 x n, two (rows, cols), more than two what `mode` says.

@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <cstring>
+#include <list>
 #include <map>
 #include <optional>
 #include <span>
@@ -65,15 +66,24 @@ public:
     add(name, dtype::f16, {factor.rows(), factor.cols()}, halves_.back().data(), 2 * factor.size());
   }
 
-  void add_input_scales(const std::vector<float>& scales) {
+  /// Codes of a factor, which are kept; `name` is the prefix.
+  void add_factor_codes(const std::string& name, quantized_matrix codes) {
+    codes_.push_back(std::move(codes));
+    add_quantized(name, codes_.back());
+  }
+
+  void add_input_scales(const std::string& name, const std::vector<float>& scales) {
     if (scales.empty()) return;
     const auto count = static_cast<index_t>(scales.size());
-    add("input_scales", dtype::f32, {count}, scales.data(), 4 * count);
+    add(name, dtype::f32, {count}, scales.data(), 4 * count);
   }
 
   void set(const std::string& key, std::string value) { metadata_[key] = std::move(value); }
 
   void write(const std::string& path) const { write_safetensors(path, tensors_, metadata_); }
+
+  [[nodiscard]] const std::vector<tensor_entry>& tensors() const { return tensors_; }
+  [[nodiscard]] const std::map<std::string, std::string>& metadata() const { return metadata_; }
 
 private:
   void describe(const std::string& prefix, const quantized_matrix& q) {
@@ -105,6 +115,7 @@ private:
   std::vector<tensor_entry> tensors_;
   std::map<std::string, std::string> metadata_;
   std::vector<std::vector<float16>> halves_;
+  std::list<quantized_matrix> codes_; // their addresses stay
 };
 
 /// @throws qlr::error malformed_file: the tensor is missing or of another type
@@ -174,8 +185,8 @@ inline quantized_matrix_view open_quantized(const safetensors_file& file, const 
 }
 
 /// A copy of an open quantized matrix that does not need the file.
-inline quantized_matrix own_quantized(const safetensors_file& file, const std::string& prefix,
-                                      const quantized_matrix_view& view, const std::vector<float>& levels) {
+inline quantized_matrix own_quantized(std::string format_name, const quantized_matrix_view& view,
+                                      const std::vector<float>& levels) {
   const quantized_layout& layout = view.layout;
   const auto copy = [](const std::uint8_t* bytes, index_t count) {
     return count == 0 ? std::vector<std::uint8_t>() : std::vector<std::uint8_t>(bytes, bytes + count);
@@ -184,7 +195,7 @@ inline quantized_matrix own_quantized(const safetensors_file& file, const std::s
                        copy(view.scales.codes, scale_code_bytes(layout.scales, layout.num_scales())),
                        copy(view.scales.supers, scale_super_bytes(layout.scales, layout.num_scales())),
                        view.scales.base};
-  return {metadata_reader(file).text(prefix + ".format"),
+  return {std::move(format_name),
           layout,
           levels,
           copy(view.codes, layout.code_bytes()),

@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -59,6 +60,8 @@ public:
   [[nodiscard]] std::span<const std::byte> bytes() const {
     return {reinterpret_cast<const std::byte*>(buffer_.get()), buffer_ ? size_ : 0};
   }
+  /// There is nothing to give back.
+  void release(std::span<const std::byte> /*range*/) const {}
 
 private:
   struct alignas(16) block {
@@ -141,6 +144,15 @@ public:
   }
   [[nodiscard]] std::span<const std::byte> bytes() const {
     return {static_cast<const std::byte*>(address_), size_};
+  }
+  /// Gives back the memory of the pages that lie inside a range of bytes() as a whole; whoever reads them
+  /// again gets them from the file.
+  void release(std::span<const std::byte> range) const {
+    const auto page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = reinterpret_cast<std::uintptr_t>(range.data());
+    const std::uintptr_t first = (begin + page_bytes - 1) / page_bytes * page_bytes;
+    const std::uintptr_t last = (begin + range.size()) / page_bytes * page_bytes;
+    if (first < last) (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
   }
 
 private:
