@@ -47,7 +47,7 @@ std::string tiles(const ordered_json& report) {
               "of what was compressed") +
          tile("Relative error", is_any ? number_text(number_of(totals, "relative_error")) : dash,
               "of all compressed layers together") +
-         tile("Layers", std::to_string(list_of(report, "tensors").size()) + " compressed",
+         tile("Layers compressed", std::to_string(list_of(report, "tensors").size()),
               std::to_string(list_of(report, "kept").size()) + " tensors kept as they are") +
          tile("Weights compressed", weights_text(compressed), share) +
          tile("Time", duration_text(number_of(totals, "seconds")),
@@ -60,9 +60,10 @@ std::string tiles(const ordered_json& report) {
 std::string fact_text(const ordered_json& report, const char* key) {
   const std::string text = text_of(report, key);
   if (!text.empty()) return escaped(text);
-  const double number = number_of(report, key);
-  if (std::isfinite(number)) return number_text(number, 15);
-  return report.contains(key) && report.at(key).is_null() ? "as the quantizer has it" : dash;
+  if (!report.contains(key)) return dash;
+  const ordered_json& value = report.at(key);
+  if (value.is_null()) return "default";
+  return value.is_number_integer() ? value.dump() : number_text(number_of(report, key));
 }
 
 std::string facts(const ordered_json& report) {

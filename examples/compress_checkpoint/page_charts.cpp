@@ -102,20 +102,34 @@ std::string thread_of(const chosen_layers& layers, double page_layer::*value, co
   for (const auto& [block, layer] : by_block) {
     path += (path.empty() ? "M" : "L") + point_text(x.place(*layer), y.place(layer->*value));
   }
-  return "<path class=\"thread\" d=\"" + path + "\"/>\n";
+  return R"(<path class="thread" d=")" + path + "\"/>\n";
+}
+
+std::string place_of(const page_layer& layer, double page_layer::*value) {
+  return number_text(layer.*value) + " at <code>" + (layer.name.empty() ? dash : escaped(layer.name)) +
+         "</code>";
 }
 
 std::string caption(const chosen_layers& sorted, std::size_t num_shown, double page_layer::*value) {
-  std::string result = "<figcaption>Largest: " + number_text(sorted.back()->*value) + " at <code>" +
-                       escaped(sorted.back()->name) +
-                       "</code>; smallest: " + number_text(sorted.front()->*value) + " at <code>" +
-                       escaped(sorted.front()->name) + "</code>.";
+  const page_layer& least = *sorted.front();
+  const page_layer& most = *sorted.back();
+  std::string result =
+      "<figcaption>Largest: " + place_of(most, value) + "; smallest: " + place_of(least, value) + ".";
+  if (!(least.*value < most.*value)) result = "<figcaption>All: " + number_text(most.*value) + ".";
   if (num_shown < sorted.size())
     result += " " + std::to_string(num_shown) + " of " + std::to_string(sorted.size()) + " layers are shown.";
   return result + "</figcaption>\n";
 }
 
-/// A line without its first point lies on it; a single value is a disc.
+/// In powers of ten where the values are far apart.
+axis value_axis(const std::vector<double>& values, double begin, double end) {
+  constexpr double far_apart = 30;
+  const auto [least, most] = std::ranges::minmax(values);
+  return least > 0 && most > far_apart * least ? log_axis(values, begin, end)
+                                               : linear_axis(values, begin, end);
+}
+
+/// A line through the values; a single one is a disc.
 std::string decay_path(const page_layer& layer, const axis& x, const axis& y) {
   const std::size_t count = layer.decay.size();
   if (count == 1) return mark_path(0, x.place(1), y.place(1));
@@ -164,7 +178,7 @@ std::string legend(const page_layers& all) {
 }
 
 std::string layer_chart(const page_layers& all, double page_layer::*value, const char* label) {
-  constexpr double width = 720;
+  constexpr double width = 840;
   constexpr double height = 320;
   chosen_layers sorted;
   for (const page_layer& layer : all.layers) {
@@ -176,7 +190,7 @@ std::string layer_chart(const page_layers& all, double page_layer::*value, const
   std::vector<double> values;
   for (const page_layer* layer : shown) values.push_back(layer->*value);
   const depth x(all, 56, width - 10);
-  const axis y = linear_axis(values, height - 44, 30);
+  const axis y = value_axis(values, height - 44, 30);
   std::string result = "<figure><div class=\"wide\">\n" + svg_head(width, height, label) +
                        svg_axes(x.line(), y, x.label(), label);
   for (std::size_t series = 0; series < all.series.size(); ++series) {
@@ -186,7 +200,7 @@ std::string layer_chart(const page_layers& all, double page_layer::*value, const
     result += "<g class=\"" + class_of(series) + "\">\n";
     if (!all.series[series].is_rest) result += thread_of(mine, value, x, y);
     for (const page_layer* layer : mine) {
-      result += "<path class=\"mark\" d=\"" + mark_path(series, x.place(*layer), y.place(layer->*value)) +
+      result += R"(<path class="mark" d=")" + mark_path(series, x.place(*layer), y.place(layer->*value)) +
                 "\">" + title_of(*layer, layer->*value) + "</path>\n";
     }
     result += "</g>\n";
@@ -205,7 +219,8 @@ std::string decay_charts(const page_layers& all) {
     longest = std::max(longest, layer.decay.size());
   }
   if (values.empty()) return "<p>No layer has singular values above zero.</p>\n";
-  const axis x = counting_axis(1, static_cast<double>(longest), 50, 310);
+  axis x = counting_axis(1, static_cast<double>(longest), 50, 310);
+  if (x.ticks.front().value > 1) x.ticks.insert(x.ticks.begin(), {1, "1"});
   const axis y = log_axis(values, 186, 30);
   std::string result = "<div class=\"panels\">\n";
   for (std::size_t i = 0; i < by_series.size(); ++i) {

@@ -44,6 +44,7 @@ void find_place(page_layer& layer) {
     layer.kind += layer.kind.empty() ? "" : ".";
     layer.kind += parts[i];
   }
+  if (layer.kind.empty()) layer.kind = "unnamed";
 }
 
 std::vector<double> decay_of(const nlohmann::ordered_json& values) {
@@ -60,7 +61,7 @@ std::vector<double> decay_of(const nlohmann::ordered_json& values) {
   return decay;
 }
 
-/// Kinds as they come; where there are more than colours, the rarest share the last one.
+/// Kinds as they come; where there are more than colours, the rarest are one more.
 std::vector<page_series> find_series(const std::vector<page_layer>& layers) {
   std::vector<page_series> found;
   std::map<std::string_view, std::size_t> places;
@@ -73,10 +74,10 @@ std::vector<page_series> find_series(const std::vector<page_layer>& layers) {
   std::vector<std::size_t> order(found.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::ranges::stable_sort(order, std::ranges::greater{}, [&](std::size_t i) { return found[i].num_layers; });
-  std::sort(order.begin(), order.begin() + (max_series - 1));
+  std::sort(order.begin(), order.begin() + max_series);
   std::vector<page_series> result;
   page_series rest{"other kinds", layers.size(), true};
-  for (std::size_t i = 0; i + 1 < max_series; ++i) {
+  for (std::size_t i = 0; i < max_series; ++i) {
     result.push_back(found[order[i]]);
     rest.num_layers -= result.back().num_layers;
   }

@@ -20,7 +20,7 @@ struct page_layer {
   std::size_t series = 0;    // position of its kind
 };
 
-/// A kind of layers, or several that share what is left of the colours.
+/// A kind of layers, or those that are too many for a colour of their own.
 struct page_series {
   std::string name;
   std::size_t num_layers = 0;
@@ -32,7 +32,7 @@ struct page_layers {
   std::vector<page_series> series;
 };
 
-/// Colours that can be told apart.
+/// Kinds with a colour of their own; what is left has one more.
 inline constexpr std::size_t max_series = 8;
 
 [[nodiscard]] page_layers read_layers(const nlohmann::ordered_json& tensors);

@@ -27,7 +27,8 @@ std::vector<tick> ticks_between(double low, double high, double step) {
   std::vector<tick> ticks;
   const double exponent = std::floor(std::log10(step) + 1e-9);
   const bool is_plain = exponent >= -5 && std::max(std::abs(low), std::abs(high)) < 1e6;
-  for (double i = std::ceil(low / step - 1e-6); i * step <= high + 1e-6 * step && ticks.size() < 20; ++i) {
+  for (double i = std::ceil(low / step - 1e-6) + 0.0; i * step <= high + 1e-6 * step && ticks.size() < 20;
+       ++i) {
     std::array<char, 64> text{};
     if (is_plain) {
       const int decimals = std::max(0, -static_cast<int>(exponent));
@@ -113,8 +114,8 @@ std::string point_text(double x, double y) {
 }
 
 std::string svg_head(double width, double height, std::string_view label) {
-  return "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 " + point_text(width, height) +
-         "\" role=\"img\" aria-label=\"" + escaped(label) + "\">\n";
+  return R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 )" + point_text(width, height) +
+         R"(" role="img" aria-label=")" + escaped(label) + "\">\n";
 }
 
 std::string svg_axes(const axis& x, const axis& y, std::string_view x_label, std::string_view y_label) {

@@ -83,7 +83,6 @@ std::string format_text(const ordered_json& tensor) {
   return text;
 }
 
-/// 0.1234, and the weighted error where it is another number.
 std::string layer_row(const ordered_json& tensor, const std::string& notes, bool has_output, bool has_notes) {
   std::string row = "<tr>" + name_cell(text_of(tensor, "name"));
   row += cell(count_text(number_of(tensor, "rows")) + " &#215; " + count_text(number_of(tensor, "cols")));

@@ -131,7 +131,7 @@ std::string bytes_text(double bytes) {
   constexpr std::array<const char*, 5> units{"bytes", "kB", "MB", "GB", "TB"};
   std::size_t unit = 0;
   for (; bytes >= 999.5 && unit + 1 < units.size(); ++unit) bytes /= 1000;
-  return std::isfinite(bytes) ? number_text(bytes, 3) + " " + units.at(unit) : dash;
+  return std::isfinite(bytes) ? number_text(bytes, 3) + "&#160;" + units.at(unit) : dash;
 }
 
 std::string duration_text(double seconds) {
