@@ -6,7 +6,7 @@
 /// which one of the backgrounds hides, are changed. On paper the light ones hold.
 inline constexpr const char* page_style = R"css(
 :root{color-scheme:light dark;--back:#fff;--text:#1b1f24;--soft:#5a636e;--rule:#d5dae0;--tile:#f4f6f8;
---k0:#0072b2;--k1:#d55e00;--k2:#009e73;--k3:#b8579a;--k4:#c58500;--k5:#3aa0dc;--k6:#6d6100;--k7:#333b45;--k8:#8a8f96}
+--k0:#0072b2;--k1:#d55e00;--k2:#009e73;--k3:#b8579a;--k4:#c58500;--k5:#3aa0dc;--k6:#6d6100;--k7:#333b45;--k8:#767c84}
 @media screen and (prefers-color-scheme:dark){:root{--back:#14171b;--text:#e4e8ec;--soft:#9da7b2;--rule:#343b44;
 --tile:#1e2329;--k0:#4a9be8;--k1:#f0803c;--k2:#2cc295;--k3:#dc8fbd;--k4:#e8ab2e;--k5:#8fd0f8;--k6:#d8cc4a;
 --k7:#f2f4f6;--k8:#8a8f96}}
@@ -41,15 +41,16 @@ svg{display:block;width:100%;height:auto}
 .mark{fill:currentColor;stroke:var(--back);stroke-width:.4}
 .mark:hover{stroke:var(--text);stroke-width:1.5}
 .thread{fill:none;stroke:currentColor;stroke-width:1;opacity:.45}
-.decay{fill:none;stroke:currentColor;stroke-width:1;opacity:.6}
+.decay{fill:none;stroke:currentColor;stroke-width:1.2;opacity:.65}
 .decay:hover{stroke-width:3;opacity:1}
 .k0{color:var(--k0)}.k1{color:var(--k1)}.k2{color:var(--k2)}.k3{color:var(--k3)}.k4{color:var(--k4)}
 .k5{color:var(--k5)}.k6{color:var(--k6)}.k7{color:var(--k7)}.k8{color:var(--k8)}
 table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:tabular-nums}
 th,td{padding:.25rem .6rem;border-bottom:1px solid var(--rule);text-align:right;vertical-align:top;white-space:nowrap}
-th{color:var(--soft);font-weight:600;vertical-align:bottom}
+th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;overflow-wrap:normal}
 td.text,th.text{text-align:left}
-td.long{text-align:left;white-space:normal;min-width:12rem}
+td.long{text-align:left;white-space:normal;min-width:17rem}
+@media(max-width:45rem){td.long{min-width:10rem}}
 tbody tr:hover{background:var(--tile)}
 @media print{body{max-width:none;padding:0;font-size:11pt}.wide,.table{overflow:visible}.wide svg{min-width:0}
 table{font-size:7.5pt}th,td{padding:.1rem .3rem}td.long{min-width:7rem}thead{display:table-header-group}

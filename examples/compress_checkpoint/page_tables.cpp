@@ -28,8 +28,8 @@ std::string count_text(double value) {
   return number_text(value, 15);
 }
 
-std::string table(const char* head, const std::string& rows) {
-  return std::string("<div class=\"table\"><table>\n<thead><tr>") + head + "</tr></thead>\n<tbody>\n" + rows +
+std::string table(const std::string& head, const std::string& rows) {
+  return "<div class=\"table\"><table>\n<thead><tr>" + head + "</tr></thead>\n<tbody>\n" + rows +
          "</tbody></table></div>\n";
 }
 
@@ -83,7 +83,36 @@ std::string format_text(const ordered_json& tensor) {
   return text;
 }
 
-std::string layer_row(const ordered_json& tensor, const std::string& notes, bool has_output, bool has_notes) {
+/// Columns that only some reports have.
+struct optional_columns {
+  bool weighted = false; // an error by another metric than that of the weights
+  bool output = false;
+  bool notes = false;
+};
+
+optional_columns columns_of(const ordered_json& tensors) {
+  optional_columns result;
+  for (const ordered_json& tensor : tensors) {
+    const double weighted = number_of(tensor, "weighted_error");
+    result.weighted =
+        result.weighted || (std::isfinite(weighted) && weighted != number_of(tensor, "relative_error"));
+    result.output = result.output || std::isfinite(number_of(tensor, "relative_output_error"));
+    result.notes = result.notes || !list_of(tensor, "notes").empty();
+  }
+  return result;
+}
+
+std::string layer_head(const optional_columns& columns) {
+  std::string head = "<th class=\"text\">layer</th><th>shape</th><th class=\"text\">format</th><th>rank</th>"
+                     "<th>factor bits</th><th>bits per weight</th><th>size</th><th>relative error</th>";
+  if (columns.weighted) head += "<th>error by metric</th><th class=\"text\">metric</th>";
+  if (columns.output) head += "<th>output error</th>";
+  head += "<th>seconds</th>";
+  if (columns.notes) head += "<th>notes</th>";
+  return head;
+}
+
+std::string layer_row(const ordered_json& tensor, const std::string& notes, const optional_columns& columns) {
   std::string row = "<tr>" + name_cell(text_of(tensor, "name"));
   row += cell(count_text(number_of(tensor, "rows")) + " &#215; " + count_text(number_of(tensor, "cols")));
   row += text_cell(format_text(tensor));
@@ -91,10 +120,11 @@ std::string layer_row(const ordered_json& tensor, const std::string& notes, bool
   row +=
       cell(number_text(number_of(tensor, "bits_per_weight"))) + cell(bytes_text(number_of(tensor, "bytes")));
   row += cell(number_text(number_of(tensor, "relative_error")));
-  row += cell(number_text(number_of(tensor, "weighted_error"))) + text_cell(text_of(tensor, "metric"));
-  if (has_output) row += cell(number_text(number_of(tensor, "relative_output_error")));
+  if (columns.weighted)
+    row += cell(number_text(number_of(tensor, "weighted_error"))) + text_cell(text_of(tensor, "metric"));
+  if (columns.output) row += cell(number_text(number_of(tensor, "relative_output_error")));
   row += cell(number_text(number_of(tensor, "seconds"), 3));
-  if (has_notes) row += cell(notes);
+  if (columns.notes) row += cell(notes);
   return row + "</tr>\n";
 }
 
@@ -110,25 +140,11 @@ std::string shape_text(const ordered_json& shape) {
 
 std::string layer_table(const ordered_json& tensors) {
   if (tensors.empty()) return "<p>No layer was compressed.</p>\n";
+  const optional_columns columns = columns_of(tensors);
   note_list notes;
-  std::vector<std::string> numbers;
-  bool has_output = false;
-  for (const ordered_json& tensor : tensors) {
-    numbers.push_back(notes.add(tensor));
-    has_output = has_output || !std::isnan(number_of(tensor, "relative_output_error"));
-  }
-  const std::string note_text = notes.html();
-  std::string head = "<th class=\"text\">layer</th><th>shape</th><th class=\"text\">format</th><th>rank</th>"
-                     "<th>factor bits</th><th>bits per weight</th><th>size</th><th>relative error</th>"
-                     "<th>error by metric</th><th class=\"text\">metric</th>";
-  if (has_output) head += "<th>output error</th>";
-  head += "<th>seconds</th>";
-  if (!note_text.empty()) head += "<th>notes</th>";
   std::string rows;
-  for (std::size_t i = 0; i < tensors.size(); ++i) {
-    rows += layer_row(tensors.at(i), numbers[i], has_output, !note_text.empty());
-  }
-  return table(head.c_str(), rows) + note_text;
+  for (const ordered_json& tensor : tensors) rows += layer_row(tensor, notes.add(tensor), columns);
+  return table(layer_head(columns), rows) + notes.html();
 }
 
 std::string kept_table(const ordered_json& kept) {
