@@ -95,10 +95,9 @@ std::string decay_note(const ordered_json& report) {
 std::string charts(const ordered_json& report) {
   const page_layers all = read_layers(list_of(report, "tensors"));
   if (all.layers.empty()) return {};
-  const std::string kinds = legend(all);
-  return "<h2>Relative error of each layer</h2>\n" + kinds +
+  return "<h2>Relative error of each layer</h2>\n" +
          layer_chart(all, &page_layer::error, "relative error of the weights") +
-         "<h2>Bits per weight of each layer</h2>\n" + kinds +
+         "<h2>Bits per weight of each layer</h2>\n" +
          layer_chart(all, &page_layer::bits, "bits per weight, factors and scales counted") +
          "<h2>Decay of the singular values</h2>\n" + decay_note(report) + decay_charts(all);
 }

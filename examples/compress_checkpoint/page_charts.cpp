@@ -7,8 +7,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
-#include <set>
 
 namespace {
 
@@ -42,31 +42,18 @@ std::string title_of(const page_layer& layer, double value) {
 class depth {
 public:
   depth(const page_layers& all, double begin, double end) : first_(all.layers.data()) {
-    int low = 0;
-    int high = 0;
-    for (const page_layer& layer : all.layers) {
-      if (!layer.block) {
-        has_others_ = true;
-        continue;
-      }
-      low = has_blocks_ ? std::min(low, *layer.block) : *layer.block;
-      high = has_blocks_ ? std::max(high, *layer.block) : *layer.block;
-      has_blocks_ = true;
-    }
-    if (!has_blocks_) high = std::max(1, static_cast<int>(all.layers.size())) - 1;
-    has_others_ = has_others_ && has_blocks_;
-    others_ = high + std::max(1.0, 0.06 * (high - low + 1));
-    const double last = has_others_ ? others_ : high;
-    line_ = counting_axis(low - 0.5, last + 0.5, begin, end);
-    std::erase_if(line_.ticks, [&](const tick& mark) { return mark.value > high; });
-    if (has_others_) {
-      std::erase_if(line_.ticks, [&](const tick& mark) {
-        return line_.place(mark.value) > line_.place(others_) - 50 && mark.value > low;
-      });
-      line_.ticks.push_back({others_, "other"});
-    }
+    find_blocks(all);
+    others_ = high_ + std::max(1.0, 0.06 * (high_ - low_ + 1));
+    const double last = has_others_ ? others_ : high_;
+    line_ = counting_axis(low_ - 0.5, last + 0.5, begin, end);
+    // The name of the last place needs room.
+    const double last_tick = has_others_ ? line_.place(others_) - 50 : end;
+    std::erase_if(line_.ticks, [&](const tick& mark) {
+      return mark.value > high_ || (mark.value > low_ && line_.place(mark.value) > last_tick);
+    });
+    if (has_others_) line_.ticks.push_back({others_, "other"});
     // Kinds stand side by side, so that equal values do not hide each other.
-    shift_ = std::min(8.0, 0.7 * (end - begin) / (last - low + 1) / static_cast<double>(all.series.size()));
+    shift_ = std::min(8.0, 0.7 * (end - begin) / (last - low_ + 1) / static_cast<double>(all.series.size()));
     middle_ = (static_cast<double>(all.series.size()) - 1) / 2;
   }
 
@@ -82,7 +69,21 @@ public:
   }
 
 private:
+  void find_blocks(const page_layers& all) {
+    for (const page_layer& layer : all.layers) {
+      if (!layer.block) continue;
+      low_ = has_blocks_ ? std::min(low_, *layer.block) : *layer.block;
+      high_ = has_blocks_ ? std::max(high_, *layer.block) : *layer.block;
+      has_blocks_ = true;
+    }
+    if (!has_blocks_) high_ = static_cast<int>(all.layers.size()) - 1;
+    has_others_ =
+        has_blocks_ && std::ranges::any_of(all.layers, [](const page_layer& layer) { return !layer.block; });
+  }
+
   const page_layer* first_;
+  int low_ = 0;
+  int high_ = 0;
   bool has_blocks_ = false;
   bool has_others_ = false;
   double others_ = 0;
@@ -164,8 +165,7 @@ std::string decay_panel(const page_series& series, const chosen_layers& layers, 
   return result + "</figure>\n";
 }
 
-} // namespace
-
+/// Names of the kinds with their marks.
 std::string legend(const page_layers& all) {
   std::string result = "<ul class=\"legend\">\n";
   for (std::size_t i = 0; i < all.series.size(); ++i) {
@@ -176,6 +176,8 @@ std::string legend(const page_layers& all) {
   }
   return result + "</ul>\n";
 }
+
+} // namespace
 
 std::string layer_chart(const page_layers& all, double page_layer::*value, const char* label) {
   constexpr double width = 840;
@@ -191,7 +193,7 @@ std::string layer_chart(const page_layers& all, double page_layer::*value, const
   for (const page_layer* layer : shown) values.push_back(layer->*value);
   const depth x(all, 56, width - 10);
   const axis y = value_axis(values, height - 44, 30);
-  std::string result = "<figure><div class=\"wide\">\n" + svg_head(width, height, label) +
+  std::string result = "<figure>" + legend(all) + "<div class=\"wide\">\n" + svg_head(width, height, label) +
                        svg_axes(x.line(), y, x.label(), label);
   for (std::size_t series = 0; series < all.series.size(); ++series) {
     chosen_layers mine;

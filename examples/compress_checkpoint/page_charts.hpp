@@ -6,9 +6,6 @@
 
 #include <string>
 
-/// Names of the kinds with their marks.
-[[nodiscard]] std::string legend(const page_layers& all);
-
 /// One value of each layer along the depth of the network.
 ///
 /// @param value    which one
