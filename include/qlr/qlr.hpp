@@ -18,11 +18,13 @@
 #include <qlr/host/output_error.hpp>
 #include <qlr/host/quantize_adapter.hpp>
 #include <qlr/io/adapter.hpp>
+#include <qlr/io/bitsandbytes.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/gguf.hpp>
 #include <qlr/io/imatrix.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/peft.hpp>
+#include <qlr/io/peft_writer.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
 #include <qlr/matmul.hpp>
