@@ -11,6 +11,7 @@
 #include <compress_checkpoint/output_format.hpp>
 #include <compress_checkpoint/page.hpp>
 #include <compress_checkpoint/processes.hpp>
+#include <compress_checkpoint/publisher.hpp>
 #include <compress_checkpoint/report.hpp>
 
 #include <algorithm>
@@ -115,10 +116,11 @@ qlr::index_t bytes_below(const std::string& folder) {
   return sum;
 }
 
-void write_reports(const arguments& args, const ordered_json& report) {
+void write_reports(const arguments& args, const journal& work, const ordered_json& report) {
   const std::string text = report.dump(2, ' ', false, ordered_json::error_handler_t::replace) + "\n";
-  write_text((fs::path(args.output) / page_name).string(), report_page(report));
-  write_text((fs::path(args.output) / report_name).string(), text); // last: it says that all is there
+  const publisher out(work, args, 0);
+  out.write_small(page_name, report_page(report));
+  out.write_small(report_name, text); // last: it says that all is there
   if (!args.quiet) print_summary(report);
   if (!args.json.empty()) write_text(args.json, text);
 }
@@ -147,7 +149,7 @@ void work_on(const opened_input& input, const arguments& args, journal& work, co
   all.together([&] {
     if (!all.is_first()) return;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_reports(args, make_report(input.folder, input.chosen, args, work, all.size(), pool.num_threads(),
+    write_reports(args, work, make_report(input.folder, input.chosen, args, work, all.size(), pool.num_threads(),
                                     seconds, bytes_below(args.output)));
     work.finish();
   });
@@ -159,6 +161,7 @@ void run(const arguments& args, const processes& all) {
   journal work(args.output);
   all.together([&] {
     check_store(args);
+    check_calibration_path(args);
     input.emplace(args);
     if (args.list) return;
     require_apart(args);

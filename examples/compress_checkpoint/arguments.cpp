@@ -20,9 +20,9 @@ void add_options(CLI::App& app, arguments& args) {
   app.add_option("--include", args.include,
                  "regular expression, found anywhere in the name of a tensor to compress; may be repeated "
                  "(default: every matrix named *.weight but embeddings and heads)")
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_option("--exclude", args.exclude, "regular expression of tensors that stay as they are")
-      ->expected(1);
+      ->allow_extra_args(false);
   app.add_flag("--list", args.list, "print what would be compressed and what kept, and stop");
   CLI::Option* const plan =
       app.add_option("--plan", args.plan, "format and rank of every layer, as allocate_bits writes them");

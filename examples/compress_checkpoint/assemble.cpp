@@ -4,20 +4,14 @@
 
 #include <compress_checkpoint/config.hpp>
 #include <compress_checkpoint/output_format.hpp>
-
-#include <common/output.hpp>
+#include <compress_checkpoint/publisher.hpp>
 
 #include <qlr/io/join_safetensors.hpp>
-#include <qlr/io/peft.hpp>
 
-#include <filesystem>
 #include <list>
-#include <set>
-#include <string_view>
 
 namespace {
 
-namespace fs = std::filesystem;
 using qlr::index_t;
 using qlr::io::borrowed_tensor;
 using qlr::io::safetensors_file;
@@ -34,7 +28,7 @@ class assembly {
 public:
   assembly(const qlr::io::checkpoint_folder& input, const selection& chosen, const arguments& args,
            const journal& work)
-      : input_(input), args_(args), work_(work) {
+      : args_(args), work_(work) {
     for (std::size_t shard = 0; shard < (args.one_file ? 1 : input.num_shards()); ++shard) {
       shards_.push_back({args.one_file ? "model.safetensors" : input.shard_name(shard), {}, {}});
     }
@@ -43,8 +37,8 @@ public:
                                              input.shard(shard).metadata().end());
     }
     for (const kept_tensor& tensor : chosen.kept) {
-      const safetensors_file& file = input.shard(tensor.shard);
-      shards_[target(tensor.shard)].tensors.push_back({&file, &file.find(tensor.name), tensor.name});
+      const safetensors_file& file = input.shard(tensor.shard_index);
+      shards_[target(tensor.shard_index)].tensors.push_back({&file, &file.find(tensor.name), tensor.name});
     }
     for (const layer_task& task : chosen.layers) add_parts(task);
     if (args.store == "qlr") {
@@ -66,19 +60,17 @@ public:
 
   [[nodiscard]] bool has_adapter() const { return !adapter_.name.empty(); }
 
-  /// Text of model.safetensors.index.json; empty where one file holds everything.
-  [[nodiscard]] std::string index_text() const {
-    if (shards_.size() == 1 && shards_.front().name == "model.safetensors") return {};
+  /// Writes what says in which shard each tensor lies.
+  void write_index(const std::string& path) const {
     std::map<std::string, std::string> files;
-    index_t total = 0;
+    index_t total_bytes = 0;
     for (const joined_file& shard : shards_) {
       for (const borrowed_tensor& tensor : shard.tensors) {
         files[tensor.name] = shard.name;
-        total += tensor.info->end_bytes - tensor.info->begin_bytes;
+        total_bytes += tensor.info->end_bytes - tensor.info->begin_bytes;
       }
     }
-    const ordered_json index{{"metadata", {{"total_size", total}}}, {"weight_map", files}};
-    return index.dump(2) + "\n";
+    qlr::io::write_checkpoint_index(path, files, total_bytes);
   }
 
 private:
@@ -88,7 +80,7 @@ private:
     for (const ordered_json& described : work_.record(task.name).at("files")) {
       const auto name = described.at("name").get<std::string>();
       const bool is_adapter = name.find(".adapter.") != std::string::npos;
-      joined_file& file = is_adapter ? adapter_ : shards_[target(task.shard)];
+      joined_file& file = is_adapter ? adapter_ : shards_[target(task.shard_index)];
       const safetensors_file& opened = parts_.emplace_back(work_.path_of(name));
       for (const qlr::io::tensor_info& tensor : opened.tensors()) {
         file.tensors.push_back({&opened, &tensor, tensor.name});
@@ -97,7 +89,6 @@ private:
     }
   }
 
-  const qlr::io::checkpoint_folder& input_;
   const arguments& args_;
   const journal& work_;
   std::list<safetensors_file> parts_; // a list: borrowed_tensor points into it
@@ -105,48 +96,19 @@ private:
   joined_file adapter_;
 };
 
-/// One process that makes files of the output.
-class publisher {
-public:
-  publisher(const journal& work, const arguments& args, int process)
-      : work_(work), args_(args), process_(process),
-        draft_(work.path_of(qlr::sentence("draft-", process))) {}
-
-  void write(const joined_file& file) const {
-    if (work_.is_written(file.name)) return;
-    qlr::io::join_safetensors(draft_, file.tensors, file.metadata);
-    publish(file.name);
-  }
-
-  void write(const std::string& name, const std::string& text) const {
-    if (text.empty() || work_.is_written(name)) return;
-    write_text(draft_, text);
-    publish(name);
-  }
-
-private:
-  /// Gives the draft, which is complete, its name in the output.
-  void publish(const std::string& name) const {
-    const fs::path target = fs::path(args_.output) / name;
-    std::error_code status;
-    fs::create_directories(target.parent_path(), status);
-    if (!status) fs::rename(draft_, target, status);
-    qlr::require(!status, qlr::status_code::io_failure, "cannot write '", target.string(),
-                 "': ", status.message());
-    work_.note_output(process_, name);
-  }
-
-  const journal& work_;
-  const arguments& args_;
-  int process_;
-  std::string draft_;
-};
+void write_joined(const publisher& out, const joined_file& file) {
+  out.write(file.name, [&](const std::string& path) {
+    qlr::io::join_safetensors(path, file.tensors, file.metadata);
+  });
+}
 
 void write_companions(const publisher& out, const assembly& whole, const selection& chosen,
-                      const arguments& args) {
-  out.write("model.safetensors.index.json", whole.index_text());
-  for (const companion_file& file : companion_files(args, chosen)) out.write(file.name, file.text);
-  if (whole.has_adapter()) out.write("adapter/adapter_config.json", adapter_config_text(args, chosen));
+                      const arguments& args, bool has_index) {
+  if (has_index) {
+    out.write("model.safetensors.index.json", [&](const std::string& path) { whole.write_index(path); });
+  }
+  for (const companion_file& file : companion_files(args, chosen)) out.write_small(file.name, file.text);
+  if (whole.has_adapter()) out.write_small("adapter/adapter_config.json", adapter_config_text(chosen));
 }
 
 } // namespace
@@ -158,8 +120,8 @@ void assemble(const qlr::io::checkpoint_folder& input, const selection& chosen, 
   all.together([&] {
     const std::vector<const joined_file*> files = whole.files();
     for (std::size_t i = 0; i < files.size(); ++i) {
-      if (i % static_cast<std::size_t>(all.size()) == static_cast<std::size_t>(all.rank())) out.write(*files[i]);
+      if (i % static_cast<std::size_t>(all.size()) == static_cast<std::size_t>(all.rank())) write_joined(out, *files[i]);
     }
-    if (all.is_first()) write_companions(out, whole, chosen, args);
+    if (all.is_first()) write_companions(out, whole, chosen, args, input.has_index() && !args.one_file);
   });
 }

@@ -85,12 +85,11 @@ std::vector<companion_file> companion_files(const arguments& args, const selecti
   return result;
 }
 
-std::string adapter_config_text(const arguments& args, const selection& chosen) {
+std::string adapter_config_text(const selection& chosen) {
   std::vector<std::pair<std::string, qlr::index_t>> modules;
   for (const layer_task& task : chosen.layers) {
     if (task.choice.rank > 0) modules.emplace_back(module_of(task.name), task.choice.rank);
   }
   // PEFT looks the base model up by this name; "..": it lies in the folder above.
-  (void)args;
   return qlr::io::peft_config_json(modules, "..");
 }

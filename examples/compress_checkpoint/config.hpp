@@ -20,4 +20,4 @@ struct companion_file {
 [[nodiscard]] std::vector<companion_file> companion_files(const arguments& args, const selection& chosen);
 
 /// adapter_config.json of the low-rank parts.
-[[nodiscard]] std::string adapter_config_text(const arguments& args, const selection& chosen);
+[[nodiscard]] std::string adapter_config_text(const selection& chosen);

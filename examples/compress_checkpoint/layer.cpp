@@ -2,13 +2,12 @@
 // SPDX-License-Identifier: MIT
 #include <compress_checkpoint/layer.hpp>
 
-#include <qlr/core/error_metrics.hpp>
+#include <common/decompose_weight.hpp>
+
+#include <qlr/decompose/reconstruct.hpp>
+#include <qlr/decompose/validation.hpp>
 #include <qlr/host/calibration.hpp>
-#include <qlr/host/decompose.hpp>
-#include <qlr/host/method_metric.hpp>
-#include <qlr/host/output_error.hpp>
 #include <qlr/io/calibration.hpp>
-#include <qlr/lowrank/randomized_svd.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -70,28 +69,6 @@ qlr::calibration_data read_statistics(const layer_task& task, const arguments& a
   return data;
 }
 
-std::vector<float> values_of(const qlr::matrix<float>& row) { return {row.data(), row.data() + row.size()}; }
-
-/// The leading singular values of W, or those of L R = (L U S) V with R = U S V.
-std::vector<float> singular_values(qlr::matrix_view<const float> weight, const qlr::decomposition& parts,
-                                   const arguments& args, const qlr::executor& run) {
-  const qlr::host::eigen_backend backend(run);
-  if (args.spectrum > 0) {
-    qlr::randomized_svd<qlr::host::eigen_backend> solver({.seed = args.seed});
-    const index_t count = std::min({args.spectrum, weight.rows(), weight.cols()});
-    return values_of(solver.solve(backend, qlr::to_row_major(weight), count).values);
-  }
-  if (parts.rank() == 0) return {};
-  const auto [u, s, v] = backend.small_svd(parts.right); // left (r,r) in rows, values (1,r), right (r,n)
-  qlr::matrix<float> turned(u.rows(), u.cols());
-  for (index_t i = 0; i < u.rows(); ++i) {
-    for (index_t j = 0; j < u.cols(); ++j) turned(i, j) = s(0, i) * u(i, j);
-  }
-  qlr::matrix<float> left(parts.rank(), parts.rows()); // (L U S)^T
-  backend.gemm(qlr::transpose::yes, parts.scale, turned, parts.left, 0.0F, left);
-  return values_of(backend.small_svd(left).values);
-}
-
 double squared_norm(qlr::matrix_view<const float> values) {
   double sum = 0;
   for (index_t i = 0; i < values.rows(); ++i) {
@@ -104,9 +81,7 @@ ordered_json output_error(qlr::matrix_view<const float> weight, const qlr::decom
                           const qlr::calibration_data& data, const qlr::executor& run) {
   if (data.activations.size() == 0 && data.covariance.size() == 0) return nullptr;
   const qlr::matrix<float> sum = qlr::reconstruct(parts, run);
-  if (data.activations.size() != 0)
-    return qlr::host::relative_output_error(weight, sum.view(), data.activations, run);
-  return qlr::host::relative_output_error(weight, sum.view(), data.covariance, run);
+  return relative_output_error(weight, sum.view(), data, run).value();
 }
 
 qlr::decompose_options options_of(const layer_task& task, const arguments& args,
@@ -147,21 +122,21 @@ ordered_json describe(const layer_task& task, const qlr::decompose_result& resul
 compressed_layer compress(const qlr::io::checkpoint_folder& input, const layer_task& task,
                           const arguments& args, const qlr::executor& run) {
   const auto start = std::chrono::steady_clock::now();
-  const weight_matrix stored(input.shard(task.shard), task.name);
+  const weight_matrix stored(input.shard(task.shard_index), task.name);
   const qlr::matrix_view<const float> weight = stored.view();
   const qlr::calibration_data data = read_statistics(task, args, run);
   const qlr::preset& method = qlr::find_preset(args.method);
-  const qlr::metric_kind kind = qlr::metric_kind_of(method.uses, data);
   const qlr::any_quantizer quantizer = make_quantizer(task.choice);
   const qlr::decompose_options options = options_of(task, args, data);
   qlr::validate(weight, quantizer, {}, options, run);
-  const qlr::metric metric = qlr::make_method_metric(kind, method, data, task.rows, task.cols, run);
-  qlr::decompose_result result = qlr::decompose(weight, quantizer, options, metric, run);
+  const auto [kind, metric] = make_named_metric(method, data, "", task.rows, task.cols, run);
+  qlr::decompose_result result = decompose_weight(weight, quantizer, options, metric, run);
   ordered_json report = describe(task, result);
-  report["metric"] = to_string(kind);
+  report["metric"] = kind;
   report["relative_output_error"] = output_error(weight, result.best, data, run);
   report["energy"] = squared_norm(weight);
-  report["singular_values"] = singular_values(weight, result.best, args, run);
+  report["singular_values"] = args.spectrum > 0 ? leading_singular_values(weight, args.spectrum, args.seed, run)
+                                                : singular_values_of_product(result.best, run);
   report["notes"] = data.notes;
   report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return {std::move(result.best), std::move(report)};
@@ -176,6 +151,18 @@ compressed_layer compress_layer(const qlr::io::checkpoint_folder& input, const l
   } catch (const qlr::error& failure) {
     qlr::fail(failure.code(), "tensor '", task.name, "': ", failure.what());
   }
+}
+
+void check_calibration_path(const arguments& args) {
+  namespace fs = std::filesystem;
+  if (args.calibration.empty()) return;
+  std::error_code status;
+  const std::string ending = fs::path(args.calibration).extension().string();
+  const bool is_matrix_file = ending == ".gguf" || ending == ".dat" || ending == ".imatrix";
+  const bool is_allowed = fs::is_directory(args.calibration, status) ||
+                          (is_matrix_file && fs::is_regular_file(args.calibration, status));
+  qlr::require(is_allowed, qlr::status_code::invalid_argument, "calibration is '", args.calibration,
+               "', allowed are folders and importance matrices: files named .gguf, .dat or .imatrix");
 }
 
 double estimated_cost(const layer_task& task) {

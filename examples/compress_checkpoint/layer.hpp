@@ -23,3 +23,8 @@ struct compressed_layer {
 
 /// How long a matrix takes, in an arbitrary unit: what the processes share the work by.
 [[nodiscard]] double estimated_cost(const layer_task& task);
+
+/// Refuses a --calibration that is neither a folder nor a file of a known kind, before any work.
+///
+/// @throws qlr::error invalid_argument
+void check_calibration_path(const arguments& args);

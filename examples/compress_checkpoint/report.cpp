@@ -8,21 +8,24 @@
 #include <qlr/io/mapped_file.hpp>
 #include <qlr/version.hpp>
 
-#include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
+#include <cstring>
+#include <optional>
 
 namespace {
 
 using qlr::index_t;
 
-/// Size and beginning, which holds the names, shapes and places of the tensors.
+/// Size and header, which holds the names, types, shapes and places of the tensors.
 ordered_json fingerprint(const qlr::io::checkpoint_folder& input, std::size_t shard) {
-  constexpr std::size_t longest = std::size_t{1} << 20U;
-  const qlr::io::mapped_file file(input.shard_path(shard));
+  const qlr::io::mapped_file file(input.folder() + "/" + input.shard_name(shard));
+  std::uint64_t length = 0; // checked when the file was opened
+  std::memcpy(&length, file.bytes().data(), sizeof length);
   crc64 sum;
-  sum.add(file.bytes().first(std::min(longest, file.size())));
-  return {{"name", input.shard_name(shard)}, {"bytes", file.size()}, {"begins_with", sum.value()}};
+  sum.add(file.bytes().first(sizeof length + static_cast<std::size_t>(length)));
+  return {{"name", input.shard_name(shard)}, {"bytes", file.size()}, {"header", sum.value()}};
 }
 
 ordered_json checksum_of(const std::string& path) {
@@ -106,7 +109,7 @@ ordered_json make_report(const qlr::io::checkpoint_folder& input, const selectio
   for (const layer_task& task : chosen.layers) report["tensors"].push_back(work.record(task.name).at("report"));
   report["kept"] = ordered_json::array();
   for (const kept_tensor& kept : chosen.kept) {
-    const qlr::io::tensor_info& tensor = input.shard(kept.shard).find(kept.name);
+    const qlr::io::tensor_info& tensor = input.shard(kept.shard_index).find(kept.name);
     report["kept"].push_back({{"name", kept.name},
                               {"shape", tensor.shape},
                               {"dtype", tensor.dtype_text},

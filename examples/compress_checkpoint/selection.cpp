@@ -86,9 +86,10 @@ public:
   }
 
   void add(const qlr::io::checkpoint_tensor& tensor, std::size_t index) {
-    check_name(tensor.name);
-    std::string reason = reason_to_keep(tensor);
-    layer_task task{tensor.name, index, tensor.shard, 0, 0, {}};
+    const std::string name(tensor.name);
+    check_name(name);
+    std::string reason = reason_to_keep(name, *tensor.info);
+    layer_task task{name, index, tensor.shard_index, 0, 0, {}};
     if (reason.empty()) {
       task.rows = tensor.info->shape[0];
       task.cols = tensor.info->shape[1];
@@ -99,10 +100,9 @@ public:
       result_.layers.push_back(std::move(task));
       return;
     }
-    qlr::require(tensor.info->type.has_value(), status_code::unsupported, "tensor '", tensor.name,
-                 "' has the type '", tensor.info->dtype_text, "', which cannot be copied");
+    qlr::require(tensor.info->type.has_value(), status_code::unsupported, "tensor '", name, "' has the type '", tensor.info->dtype_text, "', which cannot be copied");
     const bool is_matrix = tensor.info->shape.size() == 2;
-    result_.kept.push_back({tensor.name, index, tensor.shard, is_matrix, std::move(reason)});
+    result_.kept.push_back({name, index, tensor.shard_index, is_matrix, std::move(reason)});
   }
 
   [[nodiscard]] selection finish() {
@@ -117,16 +117,16 @@ public:
   }
 
 private:
-  std::string reason_to_keep(const qlr::io::checkpoint_tensor& tensor) {
-    const bool is_excluded = exclude_.match(tensor.name); // always asked, to see which patterns are used
-    const bool is_included = args_.include.empty() ? tensor.name.ends_with(".weight")
-                                                   : include_.match(tensor.name);
+  std::string reason_to_keep(const std::string& name, const tensor_info& tensor) {
+    const bool is_excluded = exclude_.match(name); // always asked, to see which patterns are used
+    const bool is_included = args_.include.empty() ? name.ends_with(".weight")
+                                                   : include_.match(name);
     if (is_excluded) return "it matches --exclude";
-    std::string reason = obstacle(*tensor.info);
+    std::string reason = obstacle(tensor);
     if (!reason.empty()) return reason;
-    if (plan_) return plan_->tensors.contains(tensor.name) ? "" : "it is not in the plan";
+    if (plan_) return plan_->tensors.contains(name) ? "" : "it is not in the plan";
     if (!is_included) return args_.include.empty() ? "its name does not end in .weight" : "it does not match --include";
-    if (args_.include.empty() && std::regex_search(tensor.name, default_)) {
+    if (args_.include.empty() && std::regex_search(name, default_)) {
       return "it is an embedding or a head";
     }
     return {};
@@ -164,10 +164,12 @@ private:
 } // namespace
 
 selection select_tensors(const qlr::io::checkpoint_folder& input, const arguments& args) {
+  qlr::require(input.compressed().empty(), status_code::invalid_argument, "'", args.input,
+               "' is compressed already");
   selector choose(args, args.input);
   std::vector<const qlr::io::checkpoint_tensor*> by_name;
   for (const qlr::io::checkpoint_tensor& tensor : input.tensors()) by_name.push_back(&tensor);
-  std::ranges::sort(by_name, {}, [](const auto* tensor) -> const std::string& { return tensor->name; });
+  std::ranges::sort(by_name, {}, [](const auto* tensor) { return tensor->name; });
   for (std::size_t i = 0; i < by_name.size(); ++i) choose.add(*by_name[i], i);
   return choose.finish();
 }

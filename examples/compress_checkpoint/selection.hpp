@@ -14,7 +14,7 @@
 struct layer_task {
   std::string name;
   std::size_t index = 0; ///< among all tensors of the checkpoint, by name: names its files
-  std::size_t shard = 0;
+  std::size_t shard_index = 0;
   qlr::index_t rows = 0;
   qlr::index_t cols = 0;
   qlr::compression_choice choice;
@@ -24,7 +24,7 @@ struct layer_task {
 struct kept_tensor {
   std::string name;
   std::size_t index = 0;
-  std::size_t shard = 0;
+  std::size_t shard_index = 0;
   bool is_matrix = false;
   std::string reason;
 };

@@ -18,6 +18,7 @@
 #include <qlr/host/output_error.hpp>
 #include <qlr/host/quantize_adapter.hpp>
 #include <qlr/io/adapter.hpp>
+#include <qlr/io/bitsandbytes.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/checkpoint.hpp>
 #include <qlr/io/decomposition_tensors.hpp>
@@ -26,6 +27,7 @@
 #include <qlr/io/mapped_decomposition.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/peft.hpp>
+#include <qlr/io/peft_writer.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
 #include <qlr/matmul.hpp>

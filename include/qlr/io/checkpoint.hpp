@@ -163,9 +163,11 @@ public:
   void release(std::string_view name) const {
     const compressed_weight* weight = try_find_compressed(name);
     if (weight == nullptr) return shards_[find(name).shard_index].release(name);
-    const std::string prefix = weight->prefix();
-    for (auto i = lower_bound(prefix); i != order_by_name_.end() && name_of(*i).starts_with(prefix); ++i)
-      shards_[tensors_[*i].shard_index].release(name_of(*i));
+    const safetensors_file& file = shards_[weight->shard_index];
+    for (const std::string_view part : detail::decomposition_names) {
+      const std::string part_name = weight->prefix() + std::string(part);
+      if (file.contains(part_name)) file.release(part_name);
+    }
   }
 
 private:
@@ -263,12 +265,9 @@ private:
 
   [[nodiscard]] std::string_view name_of(std::size_t i) const { return tensors_[i].name; }
 
-  [[nodiscard]] std::vector<std::size_t>::const_iterator lower_bound(std::string_view name) const {
-    return std::ranges::lower_bound(order_by_name_, name, {}, [this](std::size_t i) { return name_of(i); });
-  }
-
   [[nodiscard]] const checkpoint_tensor* try_find(std::string_view name) const {
-    const auto found = lower_bound(name);
+    const auto found =
+        std::ranges::lower_bound(order_by_name_, name, {}, [this](std::size_t i) { return name_of(i); });
     return found != order_by_name_.end() && name_of(*found) == name ? &tensors_[*found] : nullptr;
   }
 
