@@ -49,9 +49,10 @@ table{border-collapse:collapse;width:100%;font-size:.85rem;font-variant-numeric:
 th,td{padding:.25rem .6rem;border-bottom:1px solid var(--rule);text-align:right;vertical-align:top;white-space:nowrap}
 th{color:var(--soft);font-weight:600;vertical-align:bottom;white-space:normal;overflow-wrap:normal}
 td.text,th.text{text-align:left}
-td.long{text-align:left;white-space:normal;min-width:17rem}
+td.long{text-align:left;white-space:normal;min-width:19rem}
 @media(max-width:45rem){td.long{min-width:10rem}}
 tbody tr:hover{background:var(--tile)}
+@page{margin:14mm}
 @media print{body{max-width:none;padding:0;font-size:11pt}.wide,.table{overflow:visible}.wide svg{min-width:0}
 table{font-size:7.5pt}th,td{padding:.1rem .3rem}td.long{min-width:7rem}thead{display:table-header-group}
 tr{break-inside:avoid}.tiles div{break-inside:avoid}h2{break-after:avoid}*{print-color-adjust:exact}}

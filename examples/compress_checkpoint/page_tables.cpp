@@ -20,8 +20,14 @@ std::string text_cell(const std::string& text) {
   return "<td class=\"text\">" + (text.empty() ? dash : escaped(text)) + "</td>";
 }
 
+/// Names of modules are broken behind their points first.
 std::string name_cell(const std::string& text) {
-  return "<td class=\"long\"><code>" + escaped(text) + "</code></td>";
+  std::string name;
+  for (const char letter : escaped(text)) {
+    name += letter;
+    if (letter == '.') name += "<wbr>";
+  }
+  return "<td class=\"long\"><code>" + name + "</code></td>";
 }
 
 std::string count_text(double value) {

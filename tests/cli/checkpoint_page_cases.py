@@ -2,16 +2,18 @@
 # SPDX-License-Identifier: MIT
 """What the page of compress_checkpoint must be: whole HTML that shows every tensor and refers to nothing outside."""
 
-import html
 import html.parser
 import re
 import unittest
 import xml.etree.ElementTree
 
-VOID = {"meta"}
+from checkpoint_support import PAGE, CheckpointTest
+from support import random_matrix, safetensors_bytes, tensor
+
+VOID = {"meta", "wbr"}
 ALLOWED = {"html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "code", "div", "dl", "dt",
            "dd", "small", "ul", "ol", "li", "figure", "figcaption", "table", "thead", "tbody", "tr", "th", "td", "span",
-           "svg", "g", "path", "text"}
+           "wbr", "svg", "g", "path", "text"}
 ATTRIBUTES = {"lang", "charset", "name", "content", "class", "xmlns", "viewbox", "role", "aria-label", "d", "x", "y",
               "text-anchor"}
 SVG_NAMESPACE = "http://www.w3.org/2000/svg"
@@ -142,3 +144,41 @@ def check_page(case: unittest.TestCase, text: str, report: dict):
     else:
         case.assertNotIn("<svg", text)
         case.assertIn("No layer was compressed.", page.data)
+
+
+HOSTILE = ["</svg><script>alert(1)</script>.weight", "\"onload='alert(1)'&amp;<b>.weight", "a\x01b\x1b[31m\x7f.weight",
+           "layers.99999999999999999999.\u202egpj.weight", "layers.7.\n.weight", "]]>-->.weight", "nan.weight",
+           "\u00e9 \u6f22 \U0001f600.weight"]
+
+
+class PageTest(CheckpointTest):
+    def check(self, *options) -> str:
+        report = self.compress(*options, "--quiet")
+        text = (self.folder / "out" / PAGE).read_bytes().decode()
+        check_page(self, text, report)
+        return text
+
+    def test_layers_of_a_network(self):
+        text = self.check("--method", "zeroquant_v2", "--rank", "4")
+        for kind in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
+            self.assertIn(f" {kind} (2)</li>", text)
+            self.assertIn(f"<h3>{kind}</h3>", text)
+
+    def test_one_layer_of_rank_0_has_no_spectrum(self):
+        text = self.check("--method", "qlora", "--rank", "0", "--include", "layers\\.1\\.mlp\\.down_proj")
+        self.assertIn("No layer has singular values above zero.", text)
+
+    def test_one_singular_value(self):
+        text = self.check("--method", "zeroquant_v2", "--rank", "1", "--include", "lm_head")
+        self.assertIn("<h3>lm_head</h3>", text)
+
+    def test_names_are_shown_and_do_nothing(self):
+        (self.folder / "in" / "model.safetensors.index.json").unlink()
+        for path in (self.folder / "in").glob("*.safetensors"):
+            path.unlink()
+        tensors = {name: tensor(random_matrix(24, 32, i)) for i, name in enumerate(HOSTILE)}
+        tensors["<i>kept</i>"] = tensor(random_matrix(1, 8), shape=[8])
+        self.write("in/model.safetensors", safetensors_bytes(tensors))
+        text = self.check("--method", "zeroquant_v2", "--rank", "2")
+        self.assertNotIn("<script", text)
+        self.assertIn("&lt;i&gt;kept&lt;/i&gt;", text)
