@@ -160,7 +160,6 @@ void run(const arguments& args, const processes& all) {
   bool is_finished = false;
   journal work(args.output);
   all.together([&] {
-    check_store(args);
     check_calibration_path(args);
     input.emplace(args);
     if (args.list) return;

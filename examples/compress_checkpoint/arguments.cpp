@@ -44,6 +44,13 @@ void add_options(CLI::App& app, arguments& args) {
   app.add_flag("--quiet", args.quiet, "no table, no progress");
 }
 
+/// What the output format holds, unless something else is asked for.
+void set_usual_format(arguments& args) {
+  if (!args.quantizer.empty() || args.store == "qlr") return;
+  args.quantizer = args.store == "gguf" ? "q4_0" : args.store == "svdquant" ? "int4" : "nf4";
+  if (args.store == "svdquant" && args.scale.empty()) args.scale = "bf16";
+}
+
 } // namespace
 
 arguments parse_arguments(int argc, char** argv) {
@@ -55,6 +62,7 @@ arguments parse_arguments(int argc, char** argv) {
   if (result.json == "-") result.quiet = true;
   constexpr auto stores = std::to_array<std::string_view>({"qlr", "bitsandbytes", "gguf", "svdquant"});
   require_one_of("store", result.store, stores);
+  set_usual_format(result);
   check_decomposition_arguments(result);
   qlr::require(result.rank >= 0, qlr::status_code::invalid_argument, "rank is ", result.rank,
                ", allowed are 0 and above");

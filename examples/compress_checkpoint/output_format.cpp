@@ -9,6 +9,8 @@
 #include <qlr/io/serialize.hpp>
 #include <qlr/io/svdquant.hpp>
 
+#include <algorithm>
+#include <array>
 #include <string_view>
 #include <utility>
 
@@ -45,23 +47,30 @@ std::string module_of(const std::string& tensor) {
   return tensor.ends_with(ending) ? tensor.substr(0, tensor.size() - ending.size()) : tensor;
 }
 
-void check_store(const arguments& args) {
-  const auto refuse = [&](bool is_wrong, std::string_view option, std::string_view value,
-                          std::string_view allowed) {
-    qlr::require(!is_wrong, status_code::invalid_argument, option, " is '", value, "', --store ", args.store,
-                 " takes ", allowed);
+void check_store(const std::string& store, const std::string& method, const qlr::compression_choice& choice) {
+  if (store == "qlr") return;
+  const auto refuse = [&](bool is_wrong, std::string_view option, const auto& value, std::string_view allowed) {
+    qlr::require(!is_wrong, status_code::invalid_argument, option, " is '", value, "', --store ", store, " takes ",
+                 allowed);
   };
-  if (args.store == "bitsandbytes") {
-    refuse(args.quantizer != "nf4", "quantizer", args.quantizer, "nf4");
-    refuse(args.method == "svdquant", "method", args.method, "methods that do not scale the inputs");
-  } else if (args.store == "gguf") {
-    const bool is_block = args.quantizer == "q4_0" || args.quantizer == "iq4_nl" || args.quantizer == "q8_0";
-    refuse(!is_block, "quantizer", args.quantizer, "q4_0, iq4_nl and q8_0");
-    refuse(args.method == "svdquant", "method", args.method, "methods that do not scale the inputs");
-  } else if (args.store == "svdquant") {
-    refuse(args.quantizer != "int4" && args.quantizer != "nvfp4", "quantizer", args.quantizer,
-           "int4 and nvfp4");
+  const std::string& quantizer = choice.quantizer;
+  if (store == "svdquant") {
+    const bool is_int = quantizer == "int4";
+    refuse(!is_int && quantizer != "nvfp4", "quantizer", quantizer, "int4 and nvfp4");
+    refuse(is_int && group_of(choice) != 64, "group_size", group_of(choice), "groups of 64");
+    const qlr::scale_format scales = choice.format.scales.value_or(qlr::find_format(quantizer).scales);
+    refuse(is_int && to_string(scales) != "bf16", "scale", to_string(scales), "bf16");
+    return;
   }
+  refuse(method == "svdquant", "method", method, "methods that do not scale the inputs");
+  if (store == "gguf") {
+    const bool is_block = quantizer == "q4_0" || quantizer == "iq4_nl" || quantizer == "q8_0";
+    return refuse(!is_block, "quantizer", quantizer, "q4_0, iq4_nl and q8_0");
+  }
+  refuse(quantizer != "nf4", "quantizer", quantizer, "nf4");
+  constexpr auto groups = std::to_array<index_t>({32, 64, 128, 256, 512, 1024, 2048, 4096});
+  refuse(std::ranges::find(groups, group_of(choice)) == groups.end(), "group_size", group_of(choice),
+         "32, 64, 128, ... 4096");
 }
 
 std::string objection(const std::string& store, const layer_task& task) {

@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <qlr/decompose/compression_choice.hpp>
 #include <qlr/decompose/result.hpp>
 #include <qlr/io/safetensors.hpp>
 
@@ -9,7 +10,6 @@
 #include <string>
 #include <vector>
 
-struct arguments;
 struct layer_task;
 
 /// Which file of the output a part belongs to.
@@ -25,10 +25,10 @@ struct part {
   std::map<std::string, std::string> metadata;
 };
 
-/// Refuses options that the output format cannot hold for any tensor.
+/// Refuses a choice that the output format cannot hold for any tensor.
 ///
 /// @throws qlr::error invalid_argument: names the option and what the format takes
-void check_store(const arguments& args);
+void check_store(const std::string& store, const std::string& method, const qlr::compression_choice& choice);
 
 /// Why the output format cannot hold this tensor as chosen; empty when it can.
 [[nodiscard]] std::string objection(const std::string& store, const layer_task& task);

@@ -94,6 +94,7 @@ public:
       task.rows = tensor.info->shape[0];
       task.cols = tensor.info->shape[1];
       task.choice = choice_of(task);
+      check_choice(task);
       reason = objection(args_.store, task);
     }
     if (reason.empty()) {
@@ -141,6 +142,15 @@ private:
     }
     const index_t rank = std::min({args_.rank, task.rows, task.cols});
     return {args_.quantizer, args_.format, rank, qlr::factor_storage_of_bits(args_.factor_bits)};
+  }
+
+  void check_choice(const layer_task& task) const {
+    if (!plan_) return check_store(args_.store, args_.method, task.choice);
+    try {
+      check_store(args_.store, args_.method, task.choice);
+    } catch (const qlr::error& failure) {
+      qlr::fail(failure.code(), "plan '", plan_->path, "': tensor '", task.name, "': ", failure.what());
+    }
   }
 
   void require_plan_used() const {

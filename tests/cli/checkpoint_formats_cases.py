@@ -65,6 +65,19 @@ def read_bitsandbytes(tensors: dict, name: str) -> Matrix:
     return [flat[i * cols:(i + 1) * cols] for i in range(rows)]
 
 
+def read_svdquant(tensors: dict, module: str) -> tuple:
+    """(Q, L R) of int4; Q as it acts on inputs that are not smoothed."""
+    rows, half = tensors[f"{module}.qweight"][1]
+    codes, scales = tensors[f"{module}.qweight"][2], matrix_of(tensors[f"{module}.wscales"])
+    smooth = values_of(tensors[f"{module}.smooth_factor"])
+    quantized = []
+    for i in range(rows):
+        nibbles = [part for byte in codes[i * half:(i + 1) * half] for part in (byte & 15, byte >> 4)]
+        quantized.append([(n - 16 if n > 7 else n) * scales[j // 64][i] / smooth[j] for j, n in enumerate(nibbles)])
+    down = matrix_of(tensors[f"{module}.proj_down"])
+    return quantized, product(matrix_of(tensors[f"{module}.proj_up"]), [list(column) for column in zip(*down)])
+
+
 class FormatTest(CheckpointTest):
     def setUp(self):
         super().setUp()
@@ -122,6 +135,14 @@ class FormatTest(CheckpointTest):
                 self.assertIn("model.layers.0.mlp.down_proj", config["llm_int8_skip_modules"])
                 peft = json.loads((folder / "adapter" / "adapter_config.json").read_text())
                 self.assertEqual((peft["r"], peft["lora_alpha"]), (6, 6))
+
+    def test_svdquant(self):
+        report = self.compress("--store", "svdquant", "--method", "loftq", "--rank", "6")
+        _, tensors = read_all(self.folder / "out")
+        entry = self.check(report, LAYERS[0], add(*read_svdquant(tensors, LAYERS[0].removesuffix(".weight"))))
+        self.assertEqual((entry["quantizer"], entry["scale"]), ("int4", "bf16"))
+        self.check_refused(["in", "o", "--store", "svdquant", "--quantizer", "int4"], "scale is 'fp16'", "bf16")
+        self.check_refused(["in", "o", "--store", "svdquant", "--quantizer", "nf4"], "quantizer is 'nf4'", "int4")
 
     def test_calibration_folder_and_notes(self):
         (self.folder / "stats").mkdir()
