@@ -230,7 +230,7 @@ class PageTest(CheckpointTest):
         return text
 
     def test_layers_of_a_network(self):
-        text = self.check("--method", "zeroquant_v2", "--rank", "4")
+        text = self.check("--method", "zeroquant_v2", "--rank", "16")
         for kind in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
             self.assertIn(f" {kind} (2)</li>", text)
             self.assertIn(f"<h3>{kind}</h3>", text)
