@@ -153,6 +153,8 @@ def check_marks(case: unittest.TestCase, page: str, report: dict):
             case.assertLessEqual(abs(value - expected), 5.1e-4 * abs(expected), key)
         check_scale(case, drawing)
         check_depth(case, drawing)
+        counts = re.findall(r" \(([0-9]+)\)</li>", part[:part.index('<div class="wide">')])
+        case.assertEqual(sum(map(int, counts)), len(layers))
     spectra = [t["singular_values"] for t in layers]
     expected = {f"{s[-1] / s[0]:.4g}" for s in spectra if s and all(v and 1e-8 < v / s[0] < 1e8 for v in s)}
     found = [path for drawing in drawings(parts[3]) for path in marks_of(drawing)]
@@ -161,6 +163,7 @@ def check_marks(case: unittest.TestCase, page: str, report: dict):
         case.assertLessEqual(expected, {f"{value_of(path):.4g}" for path in found})
     for drawing in drawings(parts[3]):
         check_scale(case, drawing)
+        case.assertLessEqual(len(marks_of(drawing)), 60)
 
 
 def check_head(case: unittest.TestCase, page: Page, report: dict):
