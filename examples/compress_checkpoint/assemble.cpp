@@ -7,8 +7,12 @@
 #include <compress_checkpoint/publisher.hpp>
 
 #include <qlr/io/join_safetensors.hpp>
+#include <qlr/io/peft_writer.hpp>
 
 #include <list>
+#include <map>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -60,6 +64,13 @@ public:
 
   [[nodiscard]] bool has_adapter() const { return !adapter_.name.empty(); }
 
+  /// Text of adapter_config.json. PEFT looks for the base model in the folder above.
+  [[nodiscard]] std::string adapter_config() const {
+    std::vector<std::pair<std::string, index_t>> modules;
+    for (const auto& [module, rank] : ranks_) modules.emplace_back(module, rank);
+    return qlr::io::peft_config_json(modules, "..");
+  }
+
   /// Writes what says in which shard each tensor lies.
   void write_index(const std::string& path) const {
     std::map<std::string, std::string> files;
@@ -77,6 +88,8 @@ private:
   [[nodiscard]] std::size_t target(std::size_t shard) const { return args_.one_file ? 0 : shard; }
 
   void add_parts(const layer_task& task) {
+    const auto rank = work_.record(task.name).at("report").at("rank").get<index_t>();
+    if (rank > 0) ranks_[module_of(task.name)] = rank;
     for (const ordered_json& described : work_.record(task.name).at("files")) {
       const auto name = described.at("name").get<std::string>();
       const bool is_adapter = name.find(".adapter.") != std::string::npos;
@@ -94,6 +107,7 @@ private:
   std::list<safetensors_file> parts_; // a list: borrowed_tensor points into it
   std::vector<joined_file> shards_;
   joined_file adapter_;
+  std::map<std::string, index_t> ranks_; // of the low-rank parts, by module; a method may need less than asked for
 };
 
 void write_joined(const publisher& out, const joined_file& file) {
@@ -108,7 +122,7 @@ void write_companions(const publisher& out, const assembly& whole, const selecti
     out.write("model.safetensors.index.json", [&](const std::string& path) { whole.write_index(path); });
   }
   for (const companion_file& file : companion_files(args, chosen)) out.write_small(file.name, file.text);
-  if (whole.has_adapter()) out.write_small("adapter/adapter_config.json", adapter_config_text(chosen));
+  if (whole.has_adapter()) out.write_small("adapter/adapter_config.json", whole.adapter_config());
 }
 
 } // namespace

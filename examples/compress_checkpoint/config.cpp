@@ -5,8 +5,6 @@
 #include <compress_checkpoint/output_format.hpp>
 
 #include <qlr/io/mapped_file.hpp>
-#include <qlr/io/peft_writer.hpp>
-#include <qlr/version.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -83,13 +81,4 @@ std::vector<companion_file> companion_files(const arguments& args, const selecti
   }
   std::ranges::sort(result, {}, &companion_file::name);
   return result;
-}
-
-std::string adapter_config_text(const selection& chosen) {
-  std::vector<std::pair<std::string, qlr::index_t>> modules;
-  for (const layer_task& task : chosen.layers) {
-    if (task.choice.rank > 0) modules.emplace_back(module_of(task.name), task.choice.rank);
-  }
-  // PEFT looks the base model up by this name; "..": it lies in the folder above.
-  return qlr::io::peft_config_json(modules, "..");
 }

@@ -18,6 +18,3 @@ struct companion_file {
 ///
 /// @throws qlr::error io_failure: one cannot be read;  malformed_file: config.json is no JSON object
 [[nodiscard]] std::vector<companion_file> companion_files(const arguments& args, const selection& chosen);
-
-/// adapter_config.json of the low-rank parts.
-[[nodiscard]] std::string adapter_config_text(const selection& chosen);

@@ -30,7 +30,7 @@ std::vector<part> bitsandbytes_parts(const layer_task& task, const qlr::decompos
   std::vector<part> result;
   result.push_back({part_kind::base, qlr::io::bitsandbytes_tensors(task.name, parts.quantized.view()), {}});
   if (parts.rank() == 0) return result;
-  const auto type = parts.factors == qlr::factor_storage::fp32 ? qlr::io::dtype::f32 : qlr::io::dtype::f16;
+  const auto type = parts.factors == qlr::factor_storage::fp16 ? qlr::io::dtype::f16 : qlr::io::dtype::f32;
   result.push_back({part_kind::adapter,
                     qlr::io::peft_tensors(module_of(task.name), parts.left.view(), parts.right.view(),
                                           parts.scale, type),

@@ -5,7 +5,7 @@
 import json
 import struct
 
-from checkpoint_support import CheckpointTest, Numbers, outputs, read_all
+from checkpoint_support import CheckpointTest, Numbers, read_all
 from support import random_matrix, safetensors_bytes, tensor
 
 OPTIONS = ["--method", "qlora", "--rank", "0", "--quiet"]
@@ -116,20 +116,3 @@ class OddInputTest(CheckpointTest):
                                (["--plan", "p.json"], ["p.json"]), (["--calibration", "nowhere"], ["nowhere"])):
             with self.subTest(options=options):
                 self.check_refused(["in", "out", *options], *parts)
-
-
-class SharedWorkTest(CheckpointTest):
-    def test_threads_do_not_matter(self):
-        self.run_ok("in", "out", "--rank", "4", "--threads", "1", "--quiet")
-        self.run_ok("in", "two", "--rank", "4", "--threads", "2", "--quiet")
-        self.assertEqual(outputs(self.folder / "two"), outputs(self.folder / "out"))
-
-    def test_one_file(self):
-        self.run_ok("in", "out", *OPTIONS)
-        self.run_ok("in", "one", *OPTIONS, "--one-file")
-        self.assertFalse((self.folder / "one" / "model.safetensors.index.json").exists())
-        self.assertEqual(read_all(self.folder / "one"), read_all(self.folder / "out"))
-        index = json.loads((self.folder / "out" / "model.safetensors.index.json").read_text())
-        _, tensors = read_all(self.folder / "out")
-        self.assertEqual(sorted(index["weight_map"]), sorted(tensors))
-        self.assertEqual(index["metadata"]["total_size"], sum(len(entry[2]) for entry in tensors.values()))
