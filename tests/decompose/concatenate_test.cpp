@@ -140,6 +140,17 @@ TEST_CASE("concatenate: storage is raised where entries would change, and only t
   }
 }
 
+TEST_CASE("concatenate: one factor that needs more bits raises both", "[decompose]") {
+  const decomposition base = make_base(6, 70, 3, 1.0F);
+  const matrix<float> left = normal_matrix(6, 2, 4);
+  const matrix<float> right = normal_matrix(2, 70, 5);
+  const matrix<float> short_left = stored(left, factor_storage::fp16, true);
+  const matrix<float> short_right = stored(right, factor_storage::fp16, false);
+  CHECK(concatenate(base, short_left.view(), short_right.view(), 1.0F).factors == factor_storage::fp16);
+  CHECK(concatenate(base, left.view(), short_right.view(), 1.0F).factors == factor_storage::fp32);
+  CHECK(concatenate(base, short_left.view(), right.view(), 1.0F).factors == factor_storage::fp32);
+}
+
 TEST_CASE("concatenate: a storage that is asked for rounds", "[decompose]") {
   const decomposition base = make_base(6, 70, 3, 1.0F);
   const matrix<float> left = normal_matrix(6, 2, 4);

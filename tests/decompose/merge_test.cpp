@@ -116,18 +116,21 @@ TEST_CASE("merge: a lossy merge is refused with its figures unless it is allowed
 
 TEST_CASE("merge: a delta on the grid is there in full", "[decompose]") {
   for (const bool is_smoothed : {false, true}) {
-    decomposition base = make_base(5, 64, is_smoothed);
+    const decomposition base = make_base(5, 64, is_smoothed);
     rank_one adapter(base, 0.25F); // two steps
     if (is_smoothed) {
       for (index_t j = 0; j < 64; ++j) adapter.right(0, j) /= base.input_scales[static_cast<std::size_t>(j)];
     }
-    CAPTURE(is_smoothed);
-    const merge_result result = merge(base, adapter.left.view(), adapter.right.view(), 1.0F);
-    CHECK(result.report.survived_share == 1.0);
-    CHECK(result.report.relative_error == 0.0);
-    CHECK(result.report.changed_codes == 5 * 60);
-    CHECK(result.merged.rank() == 2);
-    CHECK(result.merged.input_scales == base.input_scales);
+    for (const merge_scales scales : {merge_scales::kept, merge_scales::refitted, merge_scales::best}) {
+      CAPTURE(is_smoothed, std::string(to_string(scales)));
+      const merge_result result =
+          merge(base, adapter.left.view(), adapter.right.view(), 1.0F, {.scales = scales});
+      CHECK(result.report.survived_share == 1.0);
+      CHECK(result.report.relative_error == 0.0);
+      CHECK(result.report.changed_codes == 5 * 60);
+      CHECK(result.merged.rank() == 2);
+      CHECK(result.merged.input_scales == base.input_scales);
+    }
   }
 }
 
