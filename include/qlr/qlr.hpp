@@ -8,6 +8,8 @@
 #include <qlr/allocate/knapsack.hpp>
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/decompose/calibration.hpp>
+#include <qlr/decompose/concatenate.hpp>
+#include <qlr/decompose/merge.hpp>
 #include <qlr/host/activation_statistics.hpp>
 #include <qlr/host/calibration.hpp>
 #include <qlr/host/cost_table.hpp>
