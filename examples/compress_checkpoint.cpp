@@ -110,7 +110,7 @@ void compress_share(const qlr::io::checkpoint_folder& input, const std::vector<c
 qlr::index_t bytes_below(const std::string& folder) {
   qlr::index_t sum = 0;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    const bool is_weights = entry.path().extension() == ".safetensors" || entry.path().extension() == ".gguf";
+    const bool is_weights = entry.path().extension() == ".safetensors";
     const bool is_work = entry.path().parent_path().filename() == ".compress_checkpoint";
     if (is_weights && !is_work) sum += static_cast<qlr::index_t>(entry.file_size());
   }
