@@ -72,7 +72,7 @@ brew_has() { brew list "$1" > /dev/null 2>&1; }
 
 if has apt-get; then
   apt_install_missing g++ cmake make git python3 libeigen3-dev catch2 nlohmann-json3-dev libcli11-dev \
-    libopenblas-dev liblapacke-dev libbenchmark-dev libglpk-dev
+    libopenblas-dev liblapacke-dev libbenchmark-dev libglpk-dev libopenmpi-dev openmpi-bin
   if $with_fuzz; then
     apt_install_missing clang
     apt_install_missing "$(clang_runtime_package)"

@@ -88,7 +88,7 @@ void run(const arguments& args) {
   const auto start = clock_type::now();
   const auto [kind, metric] = choose_metric(args, data, source, threads);
   qlr::validate(weight, quantizer, metric, options, threads);
-  if (!args.quiet) print_header(args, source, to_string(kind), data.notes);
+  if (!args.quiet) print_header(args, source, kind, data.notes);
   qlr::decompose_result result;
   {
     progress shown(!args.quiet, "iteration");
@@ -96,7 +96,7 @@ void run(const arguments& args) {
       shown.set_step(iteration.iteration);
       if (!args.quiet) print_iteration(iteration);
     };
-    result = args.device == "cpu" ? qlr::decompose(weight, quantizer, options, metric, threads)
+    result = args.device == "cpu" ? decompose_weight(weight, quantizer, options, metric, threads)
                                   : decompose_on_gpu(weight, quantizer, options, metric);
   }
   const double seconds = std::chrono::duration<double>(clock_type::now() - start).count();
@@ -110,8 +110,8 @@ void run(const arguments& args) {
   summary.relative_error = qlr::compare(weight, sum.view()).relative_error;
   summary.relative_error_quantized_only = qlr::compare(weight, quantized.view()).relative_error;
   summary.weighted_error = weighted_error(result, weight, sum, data);
-  summary.relative_output_error = output_error(weight, sum.view(), data, threads);
-  summary.metric = to_string(kind);
+  summary.relative_output_error = relative_output_error(weight, sum.view(), data, threads);
+  summary.metric = kind;
   summary.covariance = metric.covariance.get();
   summary.notes = data.notes;
   summary.seconds_total = seconds;

@@ -21,3 +21,14 @@ int run_program(const char* name, Body&& body) {
     return 2;
   }
 }
+
+/// The same for processes beside the first, whose messages the first one prints.
+template <class Body>
+int run_silently(Body&& body) {
+  try {
+    body();
+    return EXIT_SUCCESS;
+  } catch (const std::exception&) {
+    return 2;
+  }
+}

@@ -6,7 +6,6 @@
 #include <qlr/core/random.hpp>
 #include <qlr/decompose/presets.hpp>
 #include <qlr/host/calibration.hpp>
-#include <qlr/host/output_error.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/npy.hpp>
 
@@ -129,25 +128,9 @@ qlr::calibration_data open_calibration(const arguments& args, const weight_sourc
   return data;
 }
 
-chosen_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
-                            const weight_source& source, const qlr::executor& run) {
-  const qlr::preset& method = qlr::find_preset(args.method);
-  qlr::metric_kind kind = qlr::metric_kind_of(method.uses, data);
-  for (const qlr::metric_kind named : {qlr::metric_kind::none, qlr::metric_kind::fisher,
-                                       qlr::metric_kind::diagonal, qlr::metric_kind::covariance}) {
-    if (args.metric == to_string(named)) kind = named;
-  }
-  qlr::preset damped = method;
-  if (args.damping) damped.damping = *args.damping;
-  return {kind, qlr::make_method_metric(kind, damped, data, source.weight.rows(), source.weight.cols(), run)};
-}
-
-std::optional<double> output_error(qlr::matrix_view<const float> weight,
-                                   qlr::matrix_view<const float> approximate,
-                                   const qlr::calibration_data& data, const qlr::executor& run) {
-  if (data.activations.size() != 0) {
-    return qlr::host::relative_output_error(weight, approximate, data.activations, run);
-  }
-  if (data.covariance.size() == 0) return std::nullopt;
-  return qlr::host::relative_output_error(weight, approximate, data.covariance, run);
+named_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
+                           const weight_source& source, const qlr::executor& run) {
+  qlr::preset method = qlr::find_preset(args.method);
+  if (args.damping) method.damping = *args.damping;
+  return make_named_metric(method, data, args.metric, source.weight.rows(), source.weight.cols(), run);
 }

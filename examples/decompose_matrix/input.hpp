@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <common/decompose_weight.hpp>
 #include <decompose_matrix/arguments.hpp>
 
 #include <qlr/core/matrix.hpp>
@@ -36,18 +37,8 @@ void list_tensors(const std::string& input);
 [[nodiscard]] qlr::calibration_data open_calibration(const arguments& args, const weight_source& source,
                                                      const qlr::executor& run);
 
-struct chosen_metric {
-  qlr::metric_kind kind;
-  qlr::metric weights;
-};
-
 /// The metric that the arguments ask for, or that the method takes from the calibration.
 ///
 /// @throws qlr::error invalid_argument: --metric asks for what the calibration does not have
-[[nodiscard]] chosen_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
-                                          const weight_source& source, const qlr::executor& run);
-
-/// Relative output error, from X or from the covariance; empty without either.
-[[nodiscard]] std::optional<double> output_error(qlr::matrix_view<const float> weight,
-                                                 qlr::matrix_view<const float> approximate,
-                                                 const qlr::calibration_data& data, const qlr::executor& run);
+[[nodiscard]] named_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
+                                         const weight_source& source, const qlr::executor& run);

@@ -2,11 +2,12 @@
 // SPDX-License-Identifier: MIT
 #include <story/compress.hpp>
 
+#include <common/decompose_weight.hpp>
 #include <common/plan.hpp>
 #include <common/progress.hpp>
 
 #include <qlr/core/error_metrics.hpp>
-#include <qlr/host/decompose.hpp>
+#include <qlr/decompose/reconstruct.hpp>
 #include <qlr/io/mapped_decomposition.hpp>
 #include <qlr/matmul/prepack.hpp>
 
@@ -41,7 +42,7 @@ qlr::decomposition decompose_layer(qlr::matrix_view<const float> weight, const s
   options.rank = choice.rank;
   options.factors = choice.factors;
   try {
-    return qlr::decompose(weight, make_quantizer(choice), options, {}, run).best;
+    return decompose_weight(weight, make_quantizer(choice), options, {}, run).best;
   } catch (const qlr::error& failure) {
     qlr::fail(failure.code(), name, ": ", failure.what());
   }

@@ -6,6 +6,7 @@
 #include <qlr/core/matrix.hpp>
 #include <qlr/io/atomic_file.hpp>
 #include <qlr/io/detail/peft_config.hpp>
+#include <qlr/io/detail/peft_config_text.hpp>
 #include <qlr/io/detail/peft_names.hpp>
 #include <qlr/io/safetensors.hpp>
 
@@ -179,9 +180,9 @@ inline void save_peft(const std::string& path, const peft_file& source, std::spa
   }
   std::string config = source.config_text();
   if (config.empty()) {
-    std::vector<std::pair<std::string, index_t>> modules;
+    std::vector<detail::module_rank> modules;
     for (const peft_pair& pair : source.pairs()) modules.emplace_back(pair.module, pair.rank);
-    config = detail::plain_config(modules);
+    config = detail::peft_config_text(modules, "", "");
   }
   const std::filesystem::path beside = std::filesystem::path(path).parent_path();
   atomic_file config_file((beside / "adapter_config.json").string());

@@ -78,8 +78,11 @@ public:
   /// Gives the memory of a tensor that is not needed soon back to the system, see mapped_file::release.
   ///
   /// @throws qlr::error invalid_argument: no tensor has that name
-  void release(std::string_view name) const {
-    const std::span<const std::byte> range = bytes(name);
+  void release(std::string_view name) const { release(bytes(name)); }
+  /// @copydoc release
+  ///
+  /// @param range  of bytes(), or a part of it
+  void release(std::span<const std::byte> range) const {
     if (file_) file_->release(range);
   }
 

@@ -121,6 +121,17 @@ QLR_HOST_DEVICE inline float store_scale(scale_type type, float value, std::uint
   return 0;
 }
 
+/// a b + c with the product rounded first, as bitsandbytes decodes nested scales, whatever -ffp-contract
+/// says.
+QLR_HOST_DEVICE inline float rounded_product_plus(float a, float b, float c) {
+#if defined(__CUDA_ARCH__)
+  return rounded_product(a, b) + c;
+#else
+  const volatile float product = a * b; // a compiler that fuses may round the sum only
+  return product + c;
+#endif
+}
+
 QLR_HOST_DEVICE constexpr bool is_in_range(scale_type type, float value, float stored) {
   // E4M3 saturates instead of overflowing; 464 is where rounding to its largest number, 448, ends.
   return is_finite(stored) && !(type == scale_type::e4m3 && value > 464.0F);
@@ -205,7 +216,7 @@ inline void encode_double_mean(std::span<float> scales, stored_scales& out) {
   }
   case scale_coding::double_mean: {
     const float super = detail::load_scale(format.type, scales.supers, index / format.block);
-    return rounded_product(dynamic_map().decode(scales.codes[index]), super) + scales.base;
+    return detail::rounded_product_plus(dynamic_map().decode(scales.codes[index]), super, scales.base);
   }
   }
   return 0;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/core/types.hpp>
+#include <qlr/io/detail/json_object.hpp>
 #include <qlr/io/detail/name_pattern.hpp>
 #include <qlr/io/detail/text.hpp>
 #include <qlr/io/mapped_file.hpp>
@@ -27,15 +28,9 @@ public:
   /// @throws qlr::error unsupported: a pattern beyond name_pattern
   peft_config(std::string_view text, std::string where) : where_(std::move(where)), text_(text) {
     constexpr int deepest = 16;
-    bool is_deep = false;
-    const json config = json::parse(
-        text.begin(), text.end(),
-        [&](int depth, json::parse_event_t /*event*/, json& /*value*/) {
-          is_deep = is_deep || depth > deepest;
-          return depth <= deepest;
-        },
-        false);
-    check(!is_deep && config.is_object(), "it is not a JSON object");
+    const std::optional<json> object = parse_json_object(text, deepest);
+    check(object.has_value(), "it is not a JSON object");
+    const json& config = *object;
     rank_ = field(config, "r");
     if (rank_) (void)whole_rank(*rank_);
     alpha_ = field(config, "lora_alpha");

@@ -7,15 +7,11 @@
 #include <qlr/io/detail/tensor_info.hpp>
 #include <qlr/io/detail/text.hpp>
 
-#include <nlohmann/json.hpp>
-
 #include <cstddef>
 #include <cstring>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 namespace qlr::io::detail {
@@ -63,52 +59,32 @@ inline void check_factors(std::string_view name, index_t rows, index_t cols, ind
   require_finite(right, "R");
 }
 
-/// The elements as F32 or F16, filled up with zeros to (rows, cols).
+/// The elements as F32, F16 or BF16, filled up with zeros to (rows, cols).
 ///
-/// @throws qlr::error unsupported: an entry beyond the range of fp16
+/// @throws qlr::error unsupported: an entry beyond the range of the type
 [[nodiscard]] inline std::vector<std::byte> factor_bytes(matrix_view<const float> factor, index_t rows,
                                                          index_t cols, dtype type, std::string_view name) {
   const index_t width = dtype_bytes(type);
   std::vector<std::byte> bytes(static_cast<std::size_t>(rows * cols * width));
+  const auto store = [&](float value, auto number, std::byte* target) {
+    require(is_finite(to_float(number)), status_code::unsupported, "tensor ", quote(name), " has the entry ",
+            value, ", beyond the range of ", dtype_name(type));
+    std::memcpy(target, &number, sizeof number);
+  };
   for (index_t i = 0; i < factor.rows(); ++i) {
     for (index_t j = 0; j < factor.cols(); ++j) {
       std::byte* const target = bytes.data() + (i * cols + j) * width;
       const float value = factor(i, j);
-      const float16 half = to_float16(value);
       if (type == dtype::f32) {
-        std::memcpy(target, &value, sizeof value);
-        continue;
+        store(value, value, target);
+      } else if (type == dtype::f16) {
+        store(value, to_float16(value), target);
+      } else {
+        store(value, to_bfloat16(value), target);
       }
-      require(is_finite(to_float(half)), status_code::unsupported, "tensor ", quote(name), " has the entry ",
-              value, ", beyond the range of F16");
-      std::memcpy(target, &half, sizeof half);
     }
   }
   return bytes;
-}
-
-/// A minimal adapter_config.json in which every scale is 1: lora_alpha = r for each module.
-[[nodiscard]] inline std::string plain_config(std::span<const std::pair<std::string, index_t>> modules) {
-  using nlohmann::json;
-  const index_t rank = modules.empty() ? 8 : modules[0].second;
-  json config = {{"peft_type", "LORA"},
-                 {"task_type", nullptr},
-                 {"base_model_name_or_path", nullptr},
-                 {"r", rank},
-                 {"lora_alpha", rank},
-                 {"bias", "none"},
-                 {"fan_in_fan_out", false},
-                 {"use_rslora", false},
-                 {"inference_mode", true},
-                 {"target_modules", json::array()}};
-  json ranks = json::object();
-  for (const auto& [module, own] : modules) {
-    if (!module.empty()) config["target_modules"].push_back(module);
-    if (own != rank) ranks[module] = own;
-  }
-  config["rank_pattern"] = ranks;
-  config["alpha_pattern"] = ranks;
-  return config.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
 }
 
 } // namespace qlr::io::detail
