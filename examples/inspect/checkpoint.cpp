@@ -33,7 +33,8 @@ item describe_weight(const std::string& name, const qlr::io::decomposition_descr
   result.factors = to_string(about.factors);
   result.weights = count_elements(result.shape);
   result.bytes = about.storage_bytes();
-  if (about.has_input_scales) result.note = "smoothed inputs";
+  if (about.scale != 1.0F) result.note = qlr::sentence("scale ", about.scale);
+  if (about.has_input_scales) result.note += result.note.empty() ? "smoothed inputs" : ", smoothed inputs";
   return result;
 }
 

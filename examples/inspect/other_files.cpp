@@ -8,7 +8,9 @@
 #include <qlr/io/npy.hpp>
 
 #include <set>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace {
 
@@ -100,6 +102,17 @@ std::vector<item> list_imatrix(const qlr::io::importance_matrices& matrices) {
   return items;
 }
 
+/// Of an array of numbers, such as "<f4"; the number behind the letter is their size.
+index_t count_bytes(const qlr::io::npy_info& array) {
+  constexpr std::string_view digits = "0123456789";
+  const std::size_t at = array.descr.find_first_of(digits);
+  if (at == std::string::npos || array.descr.size() - at > 2) return 0;
+  const index_t width = std::stol(array.descr.substr(at));
+  std::vector<index_t> extents = array.shape;
+  extents.push_back(width);
+  return count_elements(extents);
+}
+
 } // namespace
 
 contents read_gguf(const std::string& path) {
@@ -140,7 +153,7 @@ contents read_npy(const std::string& path) {
   row.shape = array.shape;
   row.format = array.descr;
   row.weights = count_elements(array.shape);
-  row.bytes = found.file_bytes;
+  row.bytes = count_bytes(array);
   if (array.is_fortran_order) row.note = "columns one after the other";
   found.items.push_back(row);
   return found;

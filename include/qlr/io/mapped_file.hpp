@@ -44,7 +44,7 @@ public:
                            is_not_after(range.data() + range.size(), all.data() + all.size());
     require(range.empty() || is_inside, status_code::invalid_argument, "range of ", range.size(),
             " bytes is not part of the file, which has ", all.size());
-    contents_.release(range);
+    if (!range.empty()) contents_.release(range);
   }
 
 private:

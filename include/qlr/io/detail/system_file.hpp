@@ -16,7 +16,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstddef>
-#include <cstdint>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -148,11 +147,14 @@ public:
   /// Gives back the memory of the pages that lie inside a range of bytes() as a whole; whoever reads them
   /// again gets them from the file.
   void release(std::span<const std::byte> range) const {
-    const auto page_bytes = static_cast<std::uintptr_t>(::sysconf(_SC_PAGESIZE));
-    const auto begin = reinterpret_cast<std::uintptr_t>(range.data());
-    const std::uintptr_t first = (begin + page_bytes - 1) / page_bytes * page_bytes;
-    const std::uintptr_t last = (begin + range.size()) / page_bytes * page_bytes;
-    if (first < last) (void)::madvise(reinterpret_cast<void*>(first), last - first, MADV_DONTNEED);
+    // The map begins with a page, so offsets in it are as good as addresses.
+    const auto page_bytes = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const auto begin = static_cast<std::size_t>(range.data() - bytes().data());
+    const std::size_t first = (begin + page_bytes - 1) / page_bytes * page_bytes;
+    const std::size_t last = (begin + range.size()) / page_bytes * page_bytes;
+    if (first < last) {
+      (void)::madvise(static_cast<std::byte*>(address_) + first, last - first, MADV_DONTNEED);
+    }
   }
 
 private:
