@@ -70,7 +70,8 @@ std::vector<const layer_task*> share_of(const selection& chosen, const journal& 
   for (const layer_task& task : chosen.layers) {
     if (!work.is_done(task.name)) tasks.push_back(&task);
   }
-  std::ranges::stable_sort(tasks, std::ranges::greater{}, [](const auto* task) { return estimated_cost(*task); });
+  std::ranges::stable_sort(tasks, std::ranges::greater{},
+                           [](const auto* task) { return estimated_cost(*task); });
   std::vector<double> loads(static_cast<std::size_t>(all.size()));
   std::vector<const layer_task*> mine;
   for (const layer_task* task : tasks) {
@@ -149,8 +150,9 @@ void work_on(const opened_input& input, const arguments& args, journal& work, co
   all.together([&] {
     if (!all.is_first()) return;
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    write_reports(args, work, make_report(input.folder, input.chosen, args, work, all.size(), pool.num_threads(),
-                                    seconds, bytes_below(args.output)));
+    write_reports(args, work,
+                  make_report(input.folder, input.chosen, args, work, all.size(), pool.num_threads(), seconds,
+                              bytes_below(args.output)));
     work.finish();
   });
 }

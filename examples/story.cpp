@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -64,8 +65,50 @@ void tell(const arguments& args, const tokenizer& words, session& reader, std::v
   result.seconds = story.seconds;
 }
 
+void check_compression(const arguments& args, const checkpoint& weights) {
+  qlr::require(!weights.is_compressed() || args.compression_option.empty(),
+               qlr::status_code::invalid_argument, "model '", args.model, "' is compressed already, ",
+               args.compression_option, " needs one that is not");
+  qlr::require(weights.is_compressed() || args.reference.empty(), qlr::status_code::invalid_argument,
+               "reference is '", args.reference, "', it needs a compressed model; '", args.model,
+               "' is compared with itself");
+}
+
+/// The model that the other one is compared with, for --reference.
+std::optional<checkpoint> open_reference(const arguments& args, const checkpoint& weights) {
+  std::optional<checkpoint> reference;
+  if (args.reference.empty()) return reference;
+  reference.emplace(args.reference);
+  qlr::require(!reference->is_compressed() && reference->config() == weights.config(),
+               qlr::status_code::invalid_argument, "reference '", args.reference, "' is ",
+               reference->is_compressed() ? "compressed" : "a model of another config", ", model '",
+               args.model, "' was not made from it");
+  return reference;
+}
+
+model make_model(const arguments& args, const checkpoint& weights, const qlr::executor& threads,
+                 compression& layers) {
+  if (weights.is_compressed()) return load_compressed_model(weights, args, layers);
+  if (args.is_compressed()) return make_compressed_model(weights, args, threads, layers);
+  layers = describe_dense(weights);
+  return make_dense_model(weights);
+}
+
+/// Against the uncompressed model; a compressed one without --reference against nothing, on texts of its own.
+evaluation measure_quality(const arguments& args, const checkpoint& weights,
+                           const std::optional<checkpoint>& reference, const model& speaker,
+                           const qlr::executor& threads) {
+  if (reference) return evaluate(make_dense_model(*reference), speaker, args.mode, threads);
+  if (!weights.is_compressed()) return evaluate(make_dense_model(weights), speaker, args.mode, threads);
+  evaluation result = evaluate(speaker, speaker, args.mode, threads);
+  result.is_of_own_texts = true;
+  return result;
+}
+
 void run(const arguments& args) {
   const checkpoint weights(args.model);
+  check_compression(args, weights);
+  const std::optional<checkpoint> reference = open_reference(args, weights);
   const tokenizer words(args.tokenizer, weights.config().num_tokens);
   const index_t context = weights.config().context;
   const std::vector<token_t> prompt = encode_prompt(args, words, context);
@@ -76,15 +119,13 @@ void run(const arguments& args) {
   qlr::thread_pool pool(args.threads);
   const qlr::executor threads(pool);
   compression layers;
-  if (!args.is_compressed()) layers = describe_dense(weights);
-  model speaker = args.is_compressed() ? make_compressed_model(weights, args, threads, layers)
-                                       : make_dense_model(weights);
+  model speaker = make_model(args, weights, threads, layers);
   if (!args.quiet) print_header(args, weights.config(), layers);
   report result{args, layers};
   result.threads = pool.num_threads();
   session reader(speaker, std::min(context, static_cast<index_t>(prompt.size()) + count), args.mode, threads);
   tell(args, words, reader, prompt, count, result);
-  if (args.evaluate) result.quality = evaluate(make_dense_model(weights), speaker, args.mode, threads);
+  if (args.evaluate) result.quality = measure_quality(args, weights, reference, speaker, threads);
   if (!args.sensitivity.empty()) {
     write_text(args.sensitivity, sensitivity_json(weights, speaker, layers, args.mode, threads));
   }

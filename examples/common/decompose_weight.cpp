@@ -8,7 +8,8 @@
 
 #include <algorithm>
 
-qlr::decompose_result decompose_weight(qlr::matrix_view<const float> weight, const qlr::any_quantizer& quantizer,
+qlr::decompose_result decompose_weight(qlr::matrix_view<const float> weight,
+                                       const qlr::any_quantizer& quantizer,
                                        const qlr::decompose_options& options, const qlr::metric& weights,
                                        const qlr::executor& run) {
   return qlr::decompose(weight, quantizer, options, weights, run);
@@ -37,7 +38,9 @@ std::optional<double> relative_output_error(qlr::matrix_view<const float> weight
 
 namespace {
 
-std::vector<float> to_vector(const qlr::matrix<float>& row) { return {row.data(), row.data() + row.size()}; }
+std::vector<float> to_vector(const qlr::matrix<float>& row) {
+  return {row.data(), row.data() + row.size()};
+}
 
 } // namespace
 

@@ -46,8 +46,9 @@ struct named_metric {
                                                           const qlr::executor& run);
 
 /// The leading singular values of W, at most `count`, by a randomized SVD.
-[[nodiscard]] std::vector<float> leading_singular_values(qlr::matrix_view<const float> weight, qlr::index_t count,
-                                                         std::uint64_t seed, const qlr::executor& run);
+[[nodiscard]] std::vector<float> leading_singular_values(qlr::matrix_view<const float> weight,
+                                                         qlr::index_t count, std::uint64_t seed,
+                                                         const qlr::executor& run);
 
 /// The singular values of s L R.
 [[nodiscard]] std::vector<float> singular_values_of_product(const qlr::decomposition& parts,

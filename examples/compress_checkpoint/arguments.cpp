@@ -12,10 +12,10 @@ void add_options(CLI::App& app, arguments& args) {
                  "folder with model.safetensors or model.safetensors.index.json; it is never written")
       ->required();
   app.add_option("OUTPUT_DIR", args.output, "folder to write, made where it is missing")->required();
-  app.add_option(
-      "--store", args.store,
-      "qlr: one layout for every method | bitsandbytes: 4-bit state dict and a PEFT adapter | gguf: model and "
-      "adapter for llama.cpp | svdquant: qweight, wscales, proj_down, proj_up, smooth_factor")
+  app.add_option("--store", args.store,
+                 "qlr: one layout for every method | bitsandbytes: 4-bit state dict and a PEFT adapter | "
+                 "gguf: model and "
+                 "adapter for llama.cpp | svdquant: qweight, wscales, proj_down, proj_up, smooth_factor")
       ->capture_default_str();
   app.add_option("--include", args.include,
                  "regular expression, found anywhere in the name of a tensor to compress; may be repeated "
@@ -30,17 +30,18 @@ void add_options(CLI::App& app, arguments& args) {
   for (const char* const name : {"--quantizer", "--group-size", "--scale", "--factor-bits", "--rank"}) {
     plan->excludes(app.get_option(name)); // the plan says so
   }
-  app.add_option("--calibration", args.calibration,
-                 "folder with NAME.safetensors or NAME.npy for tensors, as decompose_matrix takes them, or an "
-                 "importance matrix (.gguf, .dat, .imatrix)");
+  app.add_option(
+      "--calibration", args.calibration,
+      "folder with NAME.safetensors or NAME.npy for tensors, as decompose_matrix takes them, or an "
+      "importance matrix (.gguf, .dat, .imatrix)");
   app.add_option("--gguf-vocabulary", args.gguf_vocabulary,
                  "gguf: a file of the same model whose tokenizer is copied");
-  app.add_option("--spectrum", args.spectrum,
-                 "singular values of every matrix for the report, by a randomized SVD (default: those of L R)");
+  app.add_option(
+      "--spectrum", args.spectrum,
+      "singular values of every matrix for the report, by a randomized SVD (default: those of L R)");
   app.add_flag("--one-file", args.one_file, "write one model.safetensors, whatever the shards of the input");
   app.add_flag("--resume", args.resume, "go on where an earlier run with the same options ended");
-  app.add_option("--json", args.json,
-                 "write the report here too; - is standard output and implies --quiet");
+  app.add_option("--json", args.json, "write the report here too; - is standard output and implies --quiet");
   app.add_flag("--quiet", args.quiet, "no table, no progress");
 }
 

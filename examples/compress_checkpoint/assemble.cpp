@@ -51,7 +51,8 @@ public:
         shard.metadata["qlr.version"] = "1";
       }
     }
-    if (args.store == "bitsandbytes" && !adapter_.tensors.empty()) adapter_.name = "adapter/adapter_model.safetensors";
+    if (args.store == "bitsandbytes" && !adapter_.tensors.empty())
+      adapter_.name = "adapter/adapter_model.safetensors";
   }
 
   /// Shards, and the adapter where there is one.
@@ -107,13 +108,13 @@ private:
   std::list<safetensors_file> parts_; // a list: borrowed_tensor points into it
   std::vector<joined_file> shards_;
   joined_file adapter_;
-  std::map<std::string, index_t> ranks_; // of the low-rank parts, by module; a method may need less than asked for
+  std::map<std::string, index_t>
+      ranks_; // of the low-rank parts, by module; a method may need less than asked for
 };
 
 void write_joined(const publisher& out, const joined_file& file) {
-  out.write(file.name, [&](const std::string& path) {
-    qlr::io::join_safetensors(path, file.tensors, file.metadata);
-  });
+  out.write(file.name,
+            [&](const std::string& path) { qlr::io::join_safetensors(path, file.tensors, file.metadata); });
 }
 
 void write_companions(const publisher& out, const assembly& whole, const selection& chosen,
@@ -134,7 +135,8 @@ void assemble(const qlr::io::checkpoint_folder& input, const selection& chosen, 
   all.together([&] {
     const std::vector<const joined_file*> files = whole.files();
     for (std::size_t i = 0; i < files.size(); ++i) {
-      if (i % static_cast<std::size_t>(all.size()) == static_cast<std::size_t>(all.rank())) write_joined(out, *files[i]);
+      if (i % static_cast<std::size_t>(all.size()) == static_cast<std::size_t>(all.rank()))
+        write_joined(out, *files[i]);
     }
     if (all.is_first()) write_companions(out, whole, chosen, args, input.has_index() && !args.one_file);
   });

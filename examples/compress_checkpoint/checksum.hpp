@@ -12,7 +12,8 @@ class crc64 {
 public:
   void add(std::span<const std::byte> bytes) {
     for (const std::byte byte : bytes) {
-      state_ = table[static_cast<std::uint8_t>(state_) ^ std::to_integer<std::uint8_t>(byte)] ^ (state_ >> 8U);
+      state_ =
+          table[static_cast<std::uint8_t>(state_) ^ std::to_integer<std::uint8_t>(byte)] ^ (state_ >> 8U);
     }
   }
   [[nodiscard]] std::uint64_t value() const { return ~state_; }

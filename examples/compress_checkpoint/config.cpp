@@ -22,8 +22,9 @@ using qlr::status_code;
 
 /// Weights in any form, and what would describe the weights of the input.
 bool is_companion(const fs::directory_entry& entry) {
-  constexpr auto weights = std::to_array<std::string_view>({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf",
-                                                            ".h5", ".msgpack", ".onnx", ".npz", ".npy", ".index.json"});
+  constexpr auto weights =
+      std::to_array<std::string_view>({".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5",
+                                       ".msgpack", ".onnx", ".npz", ".npy", ".index.json"});
   const std::string name = entry.path().filename().string();
   std::error_code ignored;
   if (!entry.is_regular_file(ignored) || name.starts_with(".")) return false;

@@ -69,7 +69,8 @@ std::string text_of(const ordered_json& object, const char* key) {
 void require_same_settings(const std::string& path, const ordered_json& settings) {
   std::ifstream file(path);
   const ordered_json content = ordered_json::parse(file, nullptr, false);
-  const ordered_json before = content.is_object() && content.contains("settings") ? content["settings"] : content;
+  const ordered_json before =
+      content.is_object() && content.contains("settings") ? content["settings"] : content;
   qlr::require(before.is_object(), status_code::malformed_file, "'", path, "' is not a JSON object");
   for (const auto& [key, value] : settings.items()) {
     const auto found = before.find(key);
@@ -79,7 +80,8 @@ void require_same_settings(const std::string& path, const ordered_json& settings
   }
 }
 
-journal::journal(std::string output) : output_(std::move(output)), folder_(output_ + "/.compress_checkpoint") {}
+journal::journal(std::string output)
+    : output_(std::move(output)), folder_(output_ + "/.compress_checkpoint") {}
 
 bool journal::exists() const {
   std::error_code status;
@@ -89,7 +91,8 @@ bool journal::exists() const {
 void journal::begin(const ordered_json& settings) const {
   std::error_code status;
   fs::create_directories(folder_, status);
-  qlr::require(!status, status_code::io_failure, "cannot make the folder '", folder_, "': ", status.message());
+  qlr::require(!status, status_code::io_failure, "cannot make the folder '", folder_,
+               "': ", status.message());
   write_text(path_of("settings.json"), settings.dump(2) + "\n");
 }
 
@@ -122,7 +125,8 @@ void journal::take(const std::string& line, bool is_checked) {
     return;
   }
   const std::string tensor = text_of(record, "tensor");
-  if (!tensor.empty() && record.contains("files") && record["files"].is_array() && record.contains("report")) {
+  if (!tensor.empty() && record.contains("files") && record["files"].is_array() &&
+      record.contains("report")) {
     tensors_[tensor] = std::move(record);
   }
 }

@@ -10,8 +10,8 @@
 
 using ordered_json = nlohmann::ordered_json;
 
-/// @throws qlr::error invalid_argument: the JSON file, or the "settings" in it, were made with other settings;
-/// names the first that differs
+/// @throws qlr::error invalid_argument: the JSON file, or the "settings" in it, were made with other
+/// settings; names the first that differs
 void require_same_settings(const std::string& path, const ordered_json& settings);
 
 /// What is finished, in the work folder inside the output folder.
@@ -19,8 +19,8 @@ void require_same_settings(const std::string& path, const ordered_json& settings
 /// Files there: settings.json, journal-<process>.jsonl, and the parts of tensors. A line of a journal is
 ///   {"tensor": NAME, "files": [{"name", "bytes", "crc64"}], "report": {...}}   a finished tensor, or
 ///   {"output": FILE, "bytes": N, "crc64": HEX}                                 a finished file of the output
-/// and is written after the files it names are complete. A line that a kill cut off does not count, nor does one
-/// whose files have other bytes.
+/// and is written after the files it names are complete. A line that a kill cut off does not count, nor does
+/// one whose files have other bytes.
 class journal {
 public:
   /// @param output  folder of the output; the work folder is made when something is begun

@@ -60,7 +60,8 @@ qlr::calibration_data read_statistics(const layer_task& task, const arguments& a
       if (path.empty() && fs::exists(stem.string() + ending, status)) path = stem.string() + ending;
     }
     if (path.empty()) {
-      data.notes.push_back(qlr::sentence("'", args.calibration, "' has no file for it: errors are unweighted"));
+      data.notes.push_back(
+          qlr::sentence("'", args.calibration, "' has no file for it: errors are unweighted"));
       return data;
     }
   }
@@ -135,8 +136,9 @@ compressed_layer compress(const qlr::io::checkpoint_folder& input, const layer_t
   report["metric"] = kind;
   report["relative_output_error"] = output_error(weight, result.best, data, run);
   report["energy"] = squared_norm(weight);
-  report["singular_values"] = args.spectrum > 0 ? leading_singular_values(weight, args.spectrum, args.seed, run)
-                                                : singular_values_of_product(result.best, run);
+  report["singular_values"] = args.spectrum > 0
+                                  ? leading_singular_values(weight, args.spectrum, args.seed, run)
+                                  : singular_values_of_product(result.best, run);
   report["notes"] = data.notes;
   report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return {std::move(result.best), std::move(report)};

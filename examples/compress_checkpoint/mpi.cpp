@@ -16,11 +16,14 @@ processes::processes(int& argc, char**& argv) {
   MPI_Comm_size(MPI_COMM_WORLD, &size_);
 }
 
-processes::~processes() { MPI_Finalize(); }
+processes::~processes() {
+  MPI_Finalize();
+}
 
 void processes::agree(const std::string& complaint) const {
   constexpr std::size_t longest = 2000; // of a message, so that many fit
-  const std::string text = complaint.empty() ? "" : qlr::sentence("process ", rank_, ": ", complaint.substr(0, longest));
+  const std::string text =
+      complaint.empty() ? "" : qlr::sentence("process ", rank_, ": ", complaint.substr(0, longest));
   const int length = static_cast<int>(text.size());
   std::vector<int> lengths(static_cast<std::size_t>(size_));
   MPI_Allgather(&length, 1, MPI_INT, lengths.data(), 1, MPI_INT, MPI_COMM_WORLD);

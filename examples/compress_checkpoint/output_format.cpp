@@ -33,10 +33,10 @@ std::vector<part> bitsandbytes_parts(const layer_task& task, const qlr::decompos
   result.push_back({part_kind::base, qlr::io::bitsandbytes_tensors(task.name, parts.quantized.view()), {}});
   if (parts.rank() == 0) return result;
   const auto type = parts.factors == qlr::factor_storage::fp16 ? qlr::io::dtype::f16 : qlr::io::dtype::f32;
-  result.push_back({part_kind::adapter,
-                    qlr::io::peft_tensors(module_of(task.name), parts.left.view(), parts.right.view(),
-                                          parts.scale, type),
-                    {}});
+  result.push_back(
+      {part_kind::adapter,
+       qlr::io::peft_tensors(module_of(task.name), parts.left.view(), parts.right.view(), parts.scale, type),
+       {}});
   return result;
 }
 
@@ -49,9 +49,10 @@ std::string module_of(const std::string& tensor) {
 
 void check_store(const std::string& store, const std::string& method, const qlr::compression_choice& choice) {
   if (store == "qlr") return;
-  const auto refuse = [&](bool is_wrong, std::string_view option, const auto& value, std::string_view allowed) {
-    qlr::require(!is_wrong, status_code::invalid_argument, option, " is '", value, "', --store ", store, " takes ",
-                 allowed);
+  const auto refuse = [&](bool is_wrong, std::string_view option, const auto& value,
+                          std::string_view allowed) {
+    qlr::require(!is_wrong, status_code::invalid_argument, option, " is '", value, "', --store ", store,
+                 " takes ", allowed);
   };
   const std::string& quantizer = choice.quantizer;
   if (store == "svdquant") {

@@ -149,11 +149,11 @@ std::string decay_panel(const page_series& series, const chosen_layers& layers, 
   constexpr double width = 320;
   constexpr double height = 230;
   const chosen_layers shown = thinned(layers, max_lines);
-  const std::string name = escaped(end_of(series.name, longest_name));
-  std::string result = "<figure class=\"panel\"><h3>" + name + "</h3>\n" +
-                       svg_head(width, height, "singular values of layers of one kind") +
-                       svg_axes(x, y, "position", "share of the first") + "<g class=\"" +
-                       class_of(layers.front()->series) + "\">\n";
+  const std::string_view name = end_of(series.name, longest_name);
+  std::string result = "<figure class=\"panel\"><h3>" + escaped(name) + "</h3>\n";
+  result += svg_head(width, height, "singular values of " + std::string(name));
+  result += svg_axes(x, y, "position", "share of the first");
+  result += "<g class=\"" + class_of(layers.front()->series) + "\">\n";
   for (const page_layer* layer : shown) {
     result += std::string("<path class=\"") + (layer->decay.size() > 1 ? "decay" : "mark") + "\" d=\"" +
               decay_path(*layer, x, y) + "\">" + title_of(*layer, layer->decay.back()) + "</path>\n";

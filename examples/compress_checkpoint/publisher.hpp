@@ -12,12 +12,12 @@
 #include <string>
 #include <system_error>
 
-/// Makes files of the output for one process: in the work folder, from where a finished one is moved to its name.
+/// Makes files of the output for one process: in the work folder, from where a finished one is moved to its
+/// name.
 class publisher {
 public:
   publisher(const journal& work, const arguments& args, int process)
-      : work_(work), args_(args), process_(process),
-        draft_(work.path_of(qlr::sentence("draft-", process))) {}
+      : work_(work), args_(args), process_(process), draft_(work.path_of(qlr::sentence("draft-", process))) {}
 
   /// @param make  writes the file to the path it is given
   template <class Make>

@@ -41,10 +41,13 @@ ordered_json value_or_null(const std::optional<T>& value) {
   return value ? ordered_json(*value) : ordered_json(nullptr);
 }
 
-index_t bytes_of(const qlr::io::tensor_info& tensor) { return tensor.end_bytes - tensor.begin_bytes; }
+index_t bytes_of(const qlr::io::tensor_info& tensor) {
+  return tensor.end_bytes - tensor.begin_bytes;
+}
 
 /// Sums over all compressed tensors.
-ordered_json totals_of(const ordered_json& tensors, double seconds, index_t input_bytes, index_t output_bytes) {
+ordered_json totals_of(const ordered_json& tensors, double seconds, index_t input_bytes,
+                       index_t output_bytes) {
   double error = 0;
   double energy = 0;
   index_t weights = 0;
@@ -60,12 +63,15 @@ ordered_json totals_of(const ordered_json& tensors, double seconds, index_t inpu
           {"compressed_bytes", bytes},
           {"input_bytes", input_bytes},
           {"output_bytes", output_bytes},
-          {"bits_per_weight", weights > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(weights) : 0.0},
+          {"bits_per_weight",
+           weights > 0 ? 8.0 * static_cast<double>(bytes) / static_cast<double>(weights) : 0.0},
           {"relative_error", energy > 0 ? std::sqrt(error / energy) : 0.0},
           {"seconds", seconds}};
 }
 
-double megabytes(const ordered_json& bytes) { return bytes.get<double>() / 1e6; }
+double megabytes(const ordered_json& bytes) {
+  return bytes.get<double>() / 1e6;
+}
 
 } // namespace
 
@@ -79,7 +85,8 @@ ordered_json settings_of(const qlr::io::checkpoint_folder& input, const argument
   settings["method"] = args.method;
   settings["quantizer"] = args.quantizer;
   settings["group_size"] = value_or_null(args.format.group_size);
-  settings["scale"] = args.format.scales ? ordered_json(to_string(*args.format.scales)) : ordered_json(nullptr);
+  settings["scale"] =
+      args.format.scales ? ordered_json(to_string(*args.format.scales)) : ordered_json(nullptr);
   settings["scale_search"] = args.format.scale_search;
   settings["factor_bits"] = args.factor_bits;
   settings["rank"] = args.rank;
@@ -94,19 +101,23 @@ ordered_json settings_of(const qlr::io::checkpoint_folder& input, const argument
   return settings;
 }
 
-ordered_json make_report(const qlr::io::checkpoint_folder& input, const selection& chosen, const arguments& args,
-                         const journal& work, int num_processes, int num_threads, double seconds,
-                         index_t output_bytes) {
-  ordered_json report{{"qlr_version", qlr::version_string}, {"input", args.input}, {"output", args.output},
+ordered_json make_report(const qlr::io::checkpoint_folder& input, const selection& chosen,
+                         const arguments& args, const journal& work, int num_processes, int num_threads,
+                         double seconds, index_t output_bytes) {
+  ordered_json report{{"qlr_version", qlr::version_string},
+                      {"input", args.input},
+                      {"output", args.output},
                       {"format", args.store}};
   report["settings"] = settings_of(input, args);
-  for (const char* const key : {"method", "quantizer", "group_size", "scale", "rank", "factor_bits", "seed"}) {
+  for (const char* const key :
+       {"method", "quantizer", "group_size", "scale", "rank", "factor_bits", "seed"}) {
     report[key] = report["settings"][key];
   }
   report["threads"] = num_threads;
   report["processes"] = num_processes;
   report["tensors"] = ordered_json::array();
-  for (const layer_task& task : chosen.layers) report["tensors"].push_back(work.record(task.name).at("report"));
+  for (const layer_task& task : chosen.layers)
+    report["tensors"].push_back(work.record(task.name).at("report"));
   report["kept"] = ordered_json::array();
   for (const kept_tensor& kept : chosen.kept) {
     const qlr::io::tensor_info& tensor = input.shard(kept.shard_index).find(kept.name);
@@ -140,7 +151,8 @@ void print_selection(const selection& chosen) {
 void print_summary(const ordered_json& report) {
   std::printf("%-56s  %14s  %9s  %9s  %8s\n", "tensor", "shape", "bits", "error", "seconds");
   for (const ordered_json& tensor : report.at("tensors")) {
-    const std::string shape = qlr::sentence(tensor.at("rows").get<index_t>(), " x ", tensor.at("cols").get<index_t>());
+    const std::string shape =
+        qlr::sentence(tensor.at("rows").get<index_t>(), " x ", tensor.at("cols").get<index_t>());
     std::printf("%-56s  %14s  %9.4f  %9.6f  %8.2f\n", printable(tensor.at("name").get<std::string>()).c_str(),
                 shape.c_str(), tensor.at("bits_per_weight").get<double>(),
                 tensor.at("relative_error").get<double>(), tensor.at("seconds").get<double>());
@@ -151,7 +163,8 @@ void print_summary(const ordered_json& report) {
   const ordered_json& totals = report.at("totals");
   std::printf("\n%zu tensors compressed, %zu kept as they are\n", report.at("tensors").size(),
               report.at("kept").size());
-  std::printf("bits per weight     %.4f of what was compressed\n", totals.at("bits_per_weight").get<double>());
+  std::printf("bits per weight     %.4f of what was compressed\n",
+              totals.at("bits_per_weight").get<double>());
   std::printf("relative error      %.6f\n", totals.at("relative_error").get<double>());
   std::printf("size                %.2f MB, was %.2f MB\n", megabytes(totals.at("output_bytes")),
               megabytes(totals.at("input_bytes")));

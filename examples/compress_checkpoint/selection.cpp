@@ -101,7 +101,8 @@ public:
       result_.layers.push_back(std::move(task));
       return;
     }
-    qlr::require(tensor.info->type.has_value(), status_code::unsupported, "tensor '", name, "' has the type '", tensor.info->dtype_text, "', which cannot be copied");
+    qlr::require(tensor.info->type.has_value(), status_code::unsupported, "tensor '", name,
+                 "' has the type '", tensor.info->dtype_text, "', which cannot be copied");
     const bool is_matrix = tensor.info->shape.size() == 2;
     result_.kept.push_back({name, index, tensor.shard_index, is_matrix, std::move(reason)});
   }
@@ -110,8 +111,9 @@ public:
     include_.require_used(input_);
     exclude_.require_used(input_);
     require_plan_used();
-    std::string why = result_.kept.empty() ? "" : qlr::sentence("; tensor '", result_.kept.front().name, "': ",
-                                                                result_.kept.front().reason);
+    std::string why = result_.kept.empty() ? ""
+                                           : qlr::sentence("; tensor '", result_.kept.front().name,
+                                                           "': ", result_.kept.front().reason);
     qlr::require(!result_.layers.empty(), status_code::invalid_argument, "'", input_,
                  "' has nothing to compress", why);
     return std::move(result_);
@@ -120,13 +122,13 @@ public:
 private:
   std::string reason_to_keep(const std::string& name, const tensor_info& tensor) {
     const bool is_excluded = exclude_.match(name); // always asked, to see which patterns are used
-    const bool is_included = args_.include.empty() ? name.ends_with(".weight")
-                                                   : include_.match(name);
+    const bool is_included = args_.include.empty() ? name.ends_with(".weight") : include_.match(name);
     if (is_excluded) return "it matches --exclude";
     std::string reason = obstacle(tensor);
     if (!reason.empty()) return reason;
     if (plan_) return plan_->tensors.contains(name) ? "" : "it is not in the plan";
-    if (!is_included) return args_.include.empty() ? "its name does not end in .weight" : "it does not match --include";
+    if (!is_included)
+      return args_.include.empty() ? "its name does not end in .weight" : "it does not match --include";
     if (args_.include.empty() && std::regex_search(name, default_)) {
       return "it is an embedding or a head";
     }
@@ -134,7 +136,7 @@ private:
   }
 
   /// What the command line says about every layer, or the plan about one. Ranks end at the smaller side.
-  qlr::compression_choice choice_of(const layer_task& task) const {
+  [[nodiscard]] qlr::compression_choice choice_of(const layer_task& task) const {
     if (plan_) {
       qlr::compression_choice choice = plan_->find(task.name, task.rows, task.cols);
       choice.format.scale_search = args_.format.scale_search;

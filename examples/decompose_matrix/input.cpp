@@ -128,8 +128,8 @@ qlr::calibration_data open_calibration(const arguments& args, const weight_sourc
   return data;
 }
 
-named_metric choose_metric(const arguments& args, const qlr::calibration_data& data, const weight_source& source,
-                           const qlr::executor& run) {
+named_metric choose_metric(const arguments& args, const qlr::calibration_data& data,
+                           const weight_source& source, const qlr::executor& run) {
   qlr::preset method = qlr::find_preset(args.method);
   if (args.damping) method.damping = *args.damping;
   return make_named_metric(method, data, args.metric, source.weight.rows(), source.weight.cols(), run);

@@ -17,7 +17,9 @@ struct names {
 };
 
 void add_options(CLI::App& app, arguments& args, names& text) {
-  app.add_option("MODEL", args.model, "checkpoint of a Llama model (.safetensors)")->required();
+  app.add_option("MODEL", args.model,
+                 "checkpoint of a Llama model, .safetensors or a folder; a compressed one runs as it is")
+      ->required();
   app.add_option("--tokenizer", args.tokenizer, "its tokenizer in the format of llama2.c (.bin)")->required();
   add_decomposition_options(app, args, "of the sampled text and of the randomized SVD");
   app.get_option("--method")->description("none (weights as they are), or see below");
@@ -34,11 +36,23 @@ void add_options(CLI::App& app, arguments& args, names& text) {
   app.add_option("--prompt", args.prompt, "how the text begins");
   app.add_flag("--evaluate", args.evaluate,
                "compare with the uncompressed model: perplexity, KL divergence, top-1 agreement");
+  app.add_option("--reference", args.reference,
+                 "for a compressed MODEL: the one to compare with, which it was made from");
   app.add_option("--precision", text.precision, "exact | bf16 | int8: of the fused product")
       ->capture_default_str();
   app.add_option("--isa", text.isa, "scalar | avx2 | avx512 | avx512_vnni (default: the fastest)");
   app.add_option("--json", args.json, "write the report; - is standard output and prints nothing else");
   app.add_flag("--quiet", args.quiet, "print the text only");
+}
+
+/// The first option given that makes no sense for a model that is compressed already.
+std::string find_compression_option(const CLI::App& app) {
+  for (const char* const name :
+       {"--method", "--quantizer", "--group-size", "--scale", "--scale-search", "--factor-bits", "--rank",
+        "--iterations", "--svd", "--plan", "--sensitivity"}) {
+    if (app.get_option(name)->count() > 0) return name;
+  }
+  return {};
 }
 
 void check_method(arguments& args) {
@@ -59,10 +73,13 @@ arguments parse_arguments(int argc, char** argv) {
                "straight from the packed codes."};
   add_options(app, result, text);
   parse(app, argc, argv);
+  result.compression_option = find_compression_option(app);
   if (result.json == "-") result.quiet = true;
   check_method(result);
   qlr::require(result.is_compressed() || (result.plan.empty() && result.sensitivity.empty()),
                qlr::status_code::invalid_argument, "method is 'none', --plan and --sensitivity need another");
+  qlr::require(result.reference.empty() || result.evaluate, qlr::status_code::invalid_argument,
+               "reference is '", result.reference, "', it needs --evaluate");
   result.mode = qlr::parse_precision(text.precision);
   result.instruction_set = text.isa.empty() ? qlr::default_isa() : qlr::parse_isa(text.isa);
   qlr::require_available(result.instruction_set);

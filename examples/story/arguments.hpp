@@ -13,6 +13,7 @@
 /// The command line of story, checked as far as it can be without opening a file.
 struct arguments : decomposition_arguments {
   std::string model;
+  std::string reference; ///< the model that a compressed one was made from
   std::string tokenizer;
   std::string plan;        ///< JSON file of allocate_bits; empty: the same format for all layers
   std::string sensitivity; ///< JSON file to write
@@ -24,6 +25,7 @@ struct arguments : decomposition_arguments {
   qlr::isa instruction_set = qlr::isa::scalar;
   std::string json;
   bool quiet = false;
+  std::string compression_option; ///< the first one given that says how to compress; empty: none
 
   static constexpr qlr::index_t default_tokens = 256;
 

@@ -3,6 +3,7 @@
 #include <story/checkpoint.hpp>
 
 #include <qlr/core/finite.hpp>
+#include <qlr/decompose/reconstruct.hpp>
 
 #include <nlohmann/json.hpp>
 
@@ -19,11 +20,9 @@ using qlr::status_code;
 /// Reads the numbers of the configuration; every message names the file.
 class config_reader {
 public:
-  config_reader(const qlr::io::safetensors_file& file, const std::string& path)
+  config_reader(const qlr::io::checkpoint_folder& files, const std::string& path)
       : where_("model '" + path + "': ") {
-    const auto found = file.metadata().find("config");
-    check(found != file.metadata().end(), "its metadata has no 'config'");
-    values_ = json::parse(found->second, nullptr, false);
+    values_ = json::parse(config_text(files), nullptr, false);
     check(values_.is_object(), "its 'config' is not a JSON object");
   }
 
@@ -60,6 +59,16 @@ public:
   }
 
 private:
+  /// From the first file that has it.
+  [[nodiscard]] std::string config_text(const qlr::io::checkpoint_folder& files) const {
+    for (std::size_t i = 0; i < files.num_shards(); ++i) {
+      const auto& metadata = files.shard(i).metadata();
+      if (const auto found = metadata.find("config"); found != metadata.end()) return found->second;
+    }
+    check(false, "its metadata has no 'config'");
+    return {};
+  }
+
   static std::string text(const json& value) {
     return value.dump(-1, ' ', true, json::error_handler_t::replace);
   }
@@ -78,8 +87,12 @@ double described_rope_base(const std::string& rope) {
   return base;
 }
 
-model_config read_config(const qlr::io::safetensors_file& file, const std::string& path) {
-  const config_reader reader(file, path);
+bool has_weight(const qlr::io::checkpoint_folder& files, const std::string& name) {
+  return files.contains(name) || files.is_compressed(name);
+}
+
+model_config read_config(const qlr::io::checkpoint_folder& files, const std::string& path) {
+  const config_reader reader(files, path);
   model_config config;
   config.dim = reader.size("dim");
   config.hidden_dim = reader.size("hidden_dim");
@@ -88,7 +101,7 @@ model_config read_config(const qlr::io::safetensors_file& file, const std::strin
   config.num_kv_heads = reader.size("n_kv_heads");
   config.num_tokens = reader.size("vocab_size");
   config.context = reader.size("max_seq_len");
-  config.has_tied_head = reader.flag("tie_word_embeddings", !file.contains("lm_head.weight"));
+  config.has_tied_head = reader.flag("tie_word_embeddings", !has_weight(files, "lm_head.weight"));
   config.norm_epsilon = static_cast<float>(reader.number("rms_norm_eps", 1e-5));
   const std::string rope = reader.words("rope");
   config.rope_base = static_cast<float>(reader.number("rope_theta", described_rope_base(rope)));
@@ -104,9 +117,30 @@ model_config read_config(const qlr::io::safetensors_file& file, const std::strin
   return config;
 }
 
-checkpoint_block read_block(const qlr::io::safetensors_file& file, const model_config& config,
+checkpoint_block read_block(const qlr::io::checkpoint_folder& files, const model_config& config,
                             index_t block) {
   const std::string prefix = qlr::sentence("model.layers.", block, ".");
+  checkpoint_block result;
+  result.attention_norm = tensor(files, prefix + "input_layernorm.weight", 1, config.dim);
+  result.mlp_norm = tensor(files, prefix + "post_attention_layernorm.weight", 1, config.dim);
+  for (int i = 0; i < num_linear_layers; ++i) {
+    const std::string name = linear_name(block, i);
+    const auto [rows, cols] = linear_shape(config, i);
+    if (!files.is_compressed(name)) {
+      result.linear[static_cast<std::size_t>(i)] = tensor(files, name, rows, cols);
+    }
+  }
+  return result;
+}
+
+void check_shape(bool fits, const std::string& name, index_t rows, index_t cols) {
+  qlr::require(fits, status_code::malformed_file, "tensor ", name, " has not the shape ", rows, " x ", cols,
+               " that the config needs");
+}
+
+} // namespace
+
+std::pair<index_t, index_t> linear_shape(const model_config& config, int layer) {
   const std::array<std::pair<index_t, index_t>, num_linear_layers> shapes{{{config.dim, config.dim},
                                                                            {config.kv_dim(), config.dim},
                                                                            {config.kv_dim(), config.dim},
@@ -114,27 +148,26 @@ checkpoint_block read_block(const qlr::io::safetensors_file& file, const model_c
                                                                            {config.hidden_dim, config.dim},
                                                                            {config.hidden_dim, config.dim},
                                                                            {config.dim, config.hidden_dim}}};
-  checkpoint_block result;
-  result.attention_norm = tensor(file, prefix + "input_layernorm.weight", 1, config.dim);
-  result.mlp_norm = tensor(file, prefix + "post_attention_layernorm.weight", 1, config.dim);
-  for (std::size_t i = 0; i < num_linear_layers; ++i) {
-    result.linear[i] =
-        tensor(file, linear_name(block, static_cast<int>(i)), shapes[i].first, shapes[i].second);
-  }
-  return result;
+  return shapes[static_cast<std::size_t>(layer)];
 }
-
-} // namespace
 
 std::string linear_name(index_t block, int layer) {
   return qlr::sentence("model.layers.", block, ".", linear_names[static_cast<std::size_t>(layer)], ".weight");
 }
 
-tensor::tensor(const qlr::io::safetensors_file& file, const std::string& name, index_t rows, index_t cols) {
-  const std::vector<index_t>& shape = file.find(name).shape;
-  const bool is_vector = rows == 1 && shape == std::vector{cols};
-  qlr::require(is_vector || shape == std::vector{rows, cols}, status_code::malformed_file, "tensor ", name,
-               " has not the shape ", rows, " x ", cols, " that the config needs");
+tensor::tensor(const qlr::io::checkpoint_folder& files, const std::string& name, index_t rows, index_t cols) {
+  if (files.is_compressed(name)) { // embeddings, which are looked up row by row
+    const qlr::io::decomposition_description about = files.describe(name);
+    check_shape(about.quantized.rows == rows && about.quantized.cols == cols, name, rows, cols);
+    copy_ = qlr::reconstruct(files.read_decomposition(name));
+    view_ = std::as_const(copy_).view();
+    qlr::require_finite(view_, name);
+    return;
+  }
+  const qlr::io::checkpoint_tensor& found = files.find(name);
+  const qlr::io::safetensors_file& file = files.shard(found.shard_index);
+  const bool is_vector = rows == 1 && found.info->shape == std::vector{cols};
+  check_shape(is_vector || found.info->shape == std::vector{rows, cols}, name, rows, cols);
   if (file.has_f32_view(name)) {
     view_ = file.f32_view(name);
   } else {
@@ -144,9 +177,18 @@ tensor::tensor(const qlr::io::safetensors_file& file, const std::string& name, i
   qlr::require_finite(view_, name);
 }
 
-checkpoint::checkpoint(const std::string& path) : file_(path), config_(read_config(file_, path)) {
-  embedding_ = tensor(file_, "model.embed_tokens.weight", config_.num_tokens, config_.dim);
-  if (!config_.has_tied_head) head_ = tensor(file_, "lm_head.weight", config_.num_tokens, config_.dim);
-  final_norm_ = tensor(file_, "model.norm.weight", 1, config_.dim);
-  for (index_t i = 0; i < config_.num_layers; ++i) blocks_.push_back(read_block(file_, config_, i));
+checkpoint::checkpoint(const std::string& path) : files_(path), config_(read_config(files_, path)) {
+  embedding_ = tensor(files_, "model.embed_tokens.weight", config_.num_tokens, config_.dim);
+  if (!config_.has_tied_head) head_ = tensor(files_, "lm_head.weight", config_.num_tokens, config_.dim);
+  final_norm_ = tensor(files_, "model.norm.weight", 1, config_.dim);
+  for (index_t i = 0; i < config_.num_layers; ++i) blocks_.push_back(read_block(files_, config_, i));
+}
+
+bool checkpoint::is_compressed() const {
+  for (index_t block = 0; block < config_.num_layers; ++block) {
+    for (int layer = 0; layer < num_linear_layers; ++layer) {
+      if (files_.is_compressed(linear_name(block, layer))) return true;
+    }
+  }
+  return false;
 }

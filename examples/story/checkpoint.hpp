@@ -2,11 +2,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/io/safetensors.hpp>
+#include <qlr/core/matrix.hpp>
+#include <qlr/io/checkpoint.hpp>
 
 #include <array>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 /// The shape of a Llama model, from the "config" of a checkpoint's metadata.
@@ -24,6 +26,7 @@ struct model_config {
 
   [[nodiscard]] qlr::index_t head_dim() const { return dim / num_heads; }
   [[nodiscard]] qlr::index_t kv_dim() const { return num_kv_heads * head_dim(); }
+  friend bool operator==(const model_config&, const model_config&) = default;
 };
 
 /// The linear layers of a block, in the order of `linear_names`.
@@ -33,12 +36,12 @@ inline constexpr std::array<std::string_view, num_linear_layers> linear_names{
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj",    "mlp.up_proj",      "mlp.down_proj"};
 
-/// A float tensor in the mapped file, or a copy where the file has another type.
+/// A float tensor in the mapped file, or a copy where the file has another type or a decomposition.
 class tensor {
 public:
   tensor() = default;
   /// @throws qlr::error malformed_file: the tensor has another shape;  non_finite: NaN or infinity
-  tensor(const qlr::io::safetensors_file& file, const std::string& name, qlr::index_t rows,
+  tensor(const qlr::io::checkpoint_folder& files, const std::string& name, qlr::index_t rows,
          qlr::index_t cols);
   tensor(tensor&&) = default; // a copy of this object would refer to the memory of the first
   tensor& operator=(tensor&&) = default;
@@ -55,15 +58,17 @@ private:
 struct checkpoint_block {
   tensor attention_norm;
   tensor mlp_norm;
-  std::array<tensor, num_linear_layers> linear;
+  std::array<tensor, num_linear_layers> linear; ///< empty where the checkpoint has it compressed
 };
 
-/// A Llama checkpoint with the names of Hugging Face, rotary embedding over interleaved pairs.
+/// A Llama checkpoint with the names of Hugging Face, rotary embedding over interleaved pairs; its linear
+/// layers may be compressed.
 ///
-/// Nothing in the file is trusted.
+/// Nothing in the files is trusted.
 class checkpoint {
 public:
-  /// @throws qlr::error as safetensors_file; malformed_file: the configuration lacks a number, contradicts
+  /// @param path  a file, or the folder of several
+  /// @throws qlr::error as checkpoint_folder; malformed_file: the configuration lacks a number, contradicts
   /// itself or the tensors;  unsupported: another rotary layout
   explicit checkpoint(const std::string& path);
 
@@ -74,15 +79,21 @@ public:
     return config_.has_tied_head ? embedding_.view() : head_.view();
   }
   [[nodiscard]] const float* final_norm() const { return final_norm_.data(); }
+  [[nodiscard]] const qlr::io::checkpoint_folder& files() const { return files_; }
+  /// Whether the files have any linear layer of the blocks compressed.
+  [[nodiscard]] bool is_compressed() const;
 
 private:
-  qlr::io::safetensors_file file_;
+  qlr::io::checkpoint_folder files_;
   model_config config_;
   tensor embedding_;
   tensor head_;
   tensor final_norm_;
   std::vector<checkpoint_block> blocks_;
 };
+
+/// (rows, cols) of a linear layer's weight.
+[[nodiscard]] std::pair<qlr::index_t, qlr::index_t> linear_shape(const model_config& config, int layer);
 
 /// The name of a linear layer's weight in the file.
 [[nodiscard]] std::string linear_name(qlr::index_t block, int layer);

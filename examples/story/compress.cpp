@@ -8,6 +8,7 @@
 
 #include <qlr/core/error_metrics.hpp>
 #include <qlr/decompose/reconstruct.hpp>
+#include <qlr/io/mapped_decomposition.hpp>
 #include <qlr/matmul/prepack.hpp>
 
 #include <chrono>
@@ -99,6 +100,31 @@ model make_compressed_model(const checkpoint& weights, const arguments& args, co
     }
   }
   summary.relative_error = norm > 0 ? std::sqrt(error / norm) : 0.0;
+  summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return result;
+}
+
+model load_compressed_model(const checkpoint& weights, const arguments& args, compression& summary) {
+  const auto start = std::chrono::steady_clock::now();
+  model result = make_dense_model(weights);
+  for (std::size_t i = 0; i < result.layers.size(); ++i) {
+    const int layer = static_cast<int>(i) % num_linear_layers;
+    const std::string name = linear_name(static_cast<index_t>(i) / num_linear_layers, layer);
+    const auto [rows, cols] = linear_shape(weights.config(), layer);
+    summary.num_weights += rows * cols;
+    if (!weights.files().is_compressed(name)) {
+      summary.packed_bytes += static_cast<index_t>(sizeof(float)) * rows * cols;
+      continue;
+    }
+    const qlr::io::mapped_decomposition parts = weights.files().map_decomposition(name);
+    const bool fits = parts.quantized().rows() == rows && parts.quantized().cols() == cols;
+    qlr::require(fits, qlr::status_code::malformed_file, "weight ", name, " is ", parts.quantized().rows(),
+                 " x ", parts.quantized().cols(), ", the config needs ", rows, " x ", cols);
+    summary.packed_bytes += parts.description().storage_bytes();
+    result.layers[i] = qlr::prepack(parts, args.instruction_set);
+    weights.files().release(name); // the packed copy is enough
+  }
+  summary.was_compressed = true;
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return result;
 }

@@ -17,6 +17,7 @@ struct compression {
   double relative_error = 0;          ///< Frobenius norm, over all layers together
   std::vector<double> squared_errors; ///< of each layer
   double seconds = 0;
+  bool was_compressed = false; ///< in the file
 
   [[nodiscard]] double bits_per_weight() const {
     return 8.0 * static_cast<double>(packed_bytes) / static_cast<double>(num_weights);
@@ -30,6 +31,13 @@ struct compression {
 /// @throws qlr::error as read_plan, plan::find, and qlr::decompose with the name of the layer
 [[nodiscard]] model make_compressed_model(const checkpoint& weights, const arguments& args,
                                           const qlr::executor& run, compression& summary);
+
+/// Packs the linear layers that are compressed in the file; the others stay as they are, in fp32.
+///
+/// @param[out] summary  of all layers
+/// @throws qlr::error malformed_file: a layer contradicts itself or the configuration
+[[nodiscard]] model load_compressed_model(const checkpoint& weights, const arguments& args,
+                                          compression& summary);
 
 /// Size of the weights as they are, in fp32.
 [[nodiscard]] compression describe_dense(const checkpoint& weights);

@@ -9,7 +9,8 @@
 /// How a model predicts texts, against the model with uncompressed weights; means over all tokens of the
 /// texts but the first of each.
 struct evaluation {
-  double perplexity_fp32 = 0; ///< of the uncompressed model
+  bool is_of_own_texts = false; ///< without the uncompressed model there is only `perplexity`
+  double perplexity_fp32 = 0;   ///< of the uncompressed model
   double perplexity = 0;
   double kl_divergence = 0;  ///< in nats, of the predictions of the uncompressed model from the other's
   double top1_agreement = 0; ///< share of tokens where both find the same token the likeliest

@@ -29,10 +29,13 @@ void add_quality(json& out, const std::optional<evaluation>& quality) {
   const auto add = [&](const char* key, const auto& value) {
     out[key] = value_if(quality.has_value(), value);
   };
+  const auto add_compared = [&](const char* key, double value) {
+    out[key] = value_if(quality.has_value() && !found.is_of_own_texts, value);
+  };
   add("perplexity", found.perplexity);
-  add("perplexity_fp32", found.perplexity_fp32);
-  add("kl_divergence", found.kl_divergence);
-  add("top1_agreement", found.top1_agreement);
+  add_compared("perplexity_fp32", found.perplexity_fp32);
+  add_compared("kl_divergence", found.kl_divergence);
+  add_compared("top1_agreement", found.top1_agreement);
   add("evaluated_tokens", found.num_tokens);
 }
 
@@ -42,7 +45,11 @@ void print_header(const arguments& args, const model_config& config, const compr
   std::printf("%s  dim %lld, %lld layers, %lld tokens; ", printable(args.model).c_str(),
               static_cast<long long>(config.dim), static_cast<long long>(config.num_layers),
               static_cast<long long>(config.num_tokens));
-  if (args.is_compressed()) {
+  if (layers.was_compressed) {
+    std::printf("compressed already\nlinear layers  %lld weights in %lld bytes, %.3f bits each; %.2f s\n\n",
+                static_cast<long long>(layers.num_weights), static_cast<long long>(layers.packed_bytes),
+                layers.bits_per_weight(), layers.seconds);
+  } else if (args.is_compressed()) {
     const std::string formats = args.plan.empty() ? qlr::sentence(args.quantizer, ", rank ", args.rank)
                                                   : "plan " + printable(args.plan);
     std::printf("%s, %s\n", args.method.c_str(), formats.c_str());
@@ -65,6 +72,13 @@ void print_summary(const report& run) {
     std::printf("%d threads)\n", run.threads);
   }
   if (!run.quality) return;
+  if (run.quality->is_of_own_texts) {
+    std::printf(
+        "perplexity          %.4f   (%lld texts of its own, %lld tokens; no --reference to compare with)\n",
+        run.quality->perplexity, static_cast<long long>(run.quality->num_texts),
+        static_cast<long long>(run.quality->num_tokens));
+    return;
+  }
   std::printf("perplexity          %.4f   (fp32 %.4f; %lld texts of the fp32 model, %lld tokens)\n",
               run.quality->perplexity, run.quality->perplexity_fp32,
               static_cast<long long>(run.quality->num_texts),
@@ -77,13 +91,15 @@ void print_summary(const report& run) {
 
 std::string to_json(const report& run) {
   const arguments& args = run.args;
-  const bool is_compressed = args.is_compressed();
+  const bool is_compressed = args.is_compressed(); // in the file or here
+  const bool is_made_here = is_compressed && !run.layers.was_compressed;
   json out;
   out["qlr_version"] = qlr::version_string;
   out["model"] = args.model;
   out["tokenizer"] = args.tokenizer;
-  out["method"] = args.method;
-  const bool is_uniform = is_compressed && args.plan.empty();
+  out["reference"] = value_if(!args.reference.empty(), args.reference);
+  out["method"] = value_if(!run.layers.was_compressed, args.method);
+  const bool is_uniform = is_made_here && args.plan.empty();
   out["plan"] = value_if(!args.plan.empty(), args.plan);
   out["quantizer"] = value_if(is_uniform, args.quantizer);
   out["group_size"] = value_if(is_uniform, run.layers.group_size);
@@ -99,10 +115,10 @@ std::string to_json(const report& run) {
   const std::optional<double> speed = tokens_per_second(run);
   out["tokens_per_second"] = value_if(speed.has_value(), speed.value_or(0.0));
   add_quality(out, run.quality);
-  out["relative_error"] = value_if(is_compressed, run.layers.relative_error);
+  out["relative_error"] = value_if(is_made_here, run.layers.relative_error);
   out["bits_per_weight"] = run.layers.bits_per_weight();
   out["packed_bytes"] = run.layers.packed_bytes;
-  out["seconds_decompose"] = value_if(is_compressed, run.layers.seconds);
+  out["seconds_decompose"] = value_if(is_made_here, run.layers.seconds);
   out["instruction_set"] = value_if(is_compressed, to_string(args.instruction_set));
   out["precision"] = value_if(is_compressed, to_string(args.mode));
   out["threads"] = run.threads;

@@ -26,11 +26,13 @@
 #include <qlr/io/decomposition_tensors.hpp>
 #include <qlr/io/gguf.hpp>
 #include <qlr/io/imatrix.hpp>
+#include <qlr/io/join_safetensors.hpp>
 #include <qlr/io/mapped_decomposition.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/peft.hpp>
 #include <qlr/io/peft_writer.hpp>
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
+#include <qlr/io/svdquant.hpp>
 #include <qlr/matmul.hpp>
 #include <qlr/version.hpp>

@@ -3,6 +3,7 @@
 """What the page of compress_checkpoint must be: whole HTML that shows every tensor and refers to nothing outside."""
 
 import html.parser
+import math
 import re
 import unittest
 import xml.etree.ElementTree
@@ -80,13 +81,17 @@ def drawings(text: str) -> list:
     return [xml.etree.ElementTree.fromstring(part) for part in re.findall(r"<svg .*?</svg>", text, re.S)]
 
 
+def points(path) -> list:
+    return [(float(x), float(y)) for x, y in re.findall(r"[ML](-?[0-9.]+) (-?[0-9.]+)", path.get("d"))]
+
+
 def check_drawing(case: unittest.TestCase, drawing):
     """Every point lies in the frame."""
     width, height = map(float, drawing.get("viewBox").split()[2:])
     for path in drawing.iter(f"{{{SVG_NAMESPACE}}}path"):
         case.assertRegex(path.get("d"), r"\A[-MLlmahvz0-9. ]+\Z")
-        for x, y in re.findall(r"[ML](-?[0-9.]+) (-?[0-9.]+)", path.get("d")):
-            case.assertTrue(0 <= float(x) <= width and 0 <= float(y) <= height, path.get("d"))
+        for x, y in points(path):
+            case.assertTrue(0 <= x <= width and 0 <= y <= height, path.get("d"))
     for text in drawing.iter(f"{{{SVG_NAMESPACE}}}text"):
         case.assertTrue(0 <= float(text.get("x")) <= width and 0 <= float(text.get("y")) <= height, text.text)
 
@@ -96,15 +101,83 @@ def finite(tensor: dict, key: str) -> bool:
     return isinstance(value, (int, float)) and abs(value) <= 1e30
 
 
+def value_of(path) -> float:
+    return float(path.find(f"{{{SVG_NAMESPACE}}}title").text.rsplit(": ", 1)[1])
+
+
+def marks_of(drawing) -> list:
+    return [path for path in drawing.iter(f"{{{SVG_NAMESPACE}}}path") if len(path)]
+
+
+def check_scale(case: unittest.TestCase, drawing):
+    """Values are where the numbers at the upright axis say, which is linear or logarithmic."""
+    numbers = [(float(text.text), float(text.get("y")) - 4) for text in drawing.iter(f"{{{SVG_NAMESPACE}}}text")
+               if text.get("text-anchor") == "end"]
+    (low, bottom), (high, top) = max(numbers, key=lambda n: n[1]), min(numbers, key=lambda n: n[1])
+    scales = [lambda value: (value - low) / (high - low)]
+    if low > 0:
+        scales.append(lambda value: math.log(value / low) / math.log(high / low))
+    pairs = numbers + [(value_of(path), points(path)[-1][1]) for path in marks_of(drawing)]
+    for is_log, scale in enumerate(scales):
+        distances = [abs(bottom + scale(value) * (top - bottom) - y) for value, y in pairs if value > 0 or not is_log]
+        if max(distances) < 1:
+            return
+    case.fail(f"values are not where the axis says: {distances}")
+
+
+def check_depth(case: unittest.TestCase, drawing):
+    """Layers of one kind stand in the order of their blocks."""
+    places = {}
+    for path in marks_of(drawing):
+        name = path.find(f"{{{SVG_NAMESPACE}}}title").text.rsplit(": ", 1)[0]
+        found = re.fullmatch(r"model\.layers\.([0-9]+)\.(.*)", name)
+        if found:
+            places.setdefault(found[2], []).append((int(found[1]), points(path)[0][0]))
+    for kind in map(sorted, places.values()):
+        for (_, x), (_, other) in zip(kind, kind[1:]):
+            case.assertLess(x, other)
+
+
 def check_marks(case: unittest.TestCase, page: str, report: dict):
     """A mark for each layer, up to 2000, in both charts along the depth; a line for each spectrum, up to 60 a kind."""
     layers = report["tensors"]
     parts = page.split("<h2>")
     for part, key in ((parts[1], "relative_error"), (parts[2], "bits_per_weight")):
-        case.assertEqual(part.count("<path class=\"mark\""), min(2000, sum(finite(t, key) for t in layers)), key)
-    is_drawn = [t for t in layers if t["singular_values"] and (t["singular_values"][0] or 0) > 0]
-    found = parts[3].count("<path class=\"decay\"") + parts[3].count("<path class=\"mark\"")
-    case.assertTrue(min(60, len(is_drawn)) <= found <= len(is_drawn), (found, len(is_drawn)))
+        values = sorted(t[key] for t in layers if finite(t, key))
+        if not values:
+            continue
+        drawing = drawings(part)[-1]
+        shown_values = sorted(map(value_of, marks_of(drawing)))
+        case.assertEqual(len(shown_values), min(2000, len(values)), key)
+        for value, expected in ((shown_values[0], values[0]), (shown_values[-1], values[-1])):
+            case.assertLessEqual(abs(value - expected), 5.1e-4 * abs(expected), key)
+        check_scale(case, drawing)
+        check_depth(case, drawing)
+        counts = re.findall(r" \(([0-9]+)\)</li>", part[:part.index('<div class="wide">')])
+        case.assertEqual(sum(map(int, counts)), len(layers))
+    spectra = [t["singular_values"] for t in layers]
+    expected = {f"{s[-1] / s[0]:.4g}" for s in spectra if s and all(v and 1e-8 < v / s[0] < 1e8 for v in s)}
+    found = [path for drawing in drawings(parts[3]) for path in marks_of(drawing)]
+    case.assertTrue(min(60, len(expected)) <= len(found) <= len(spectra), (len(found), len(expected)))
+    if expected and len(layers) <= 60:
+        case.assertLessEqual(expected, {f"{value_of(path):.4g}" for path in found})
+    for drawing in drawings(parts[3]):
+        check_scale(case, drawing)
+        case.assertLessEqual(len(marks_of(drawing)), 60)
+
+
+def check_head(case: unittest.TestCase, page: Page, report: dict):
+    """Totals, settings and notes are told."""
+    totals = report["totals"]
+    if totals["compressed_weights"]:
+        for title, key in (("Bits per weight", "bits_per_weight"), ("Relative error", "relative_error")):
+            case.assertEqual(float(page.data[page.data.index(title) + 1]), float(f"{totals[key]:.4g}"))
+    for key in ("method", "quantizer", "rank", "factor_bits", "format", "seed", "qlr_version"):
+        if report[key] is not None:
+            case.assertIn(shown(str(report[key])), page.data, key)
+    case.assertIn(f"{report['threads']} threads \u00d7 {report['processes']} processes", page.data)
+    for note in {note for t in report["tensors"] for note in t["notes"]}:
+        case.assertIn(shown(note), [text.removesuffix(" ") for text in page.data] + page.data)
 
 
 def check_tables(case: unittest.TestCase, page: Page, report: dict):
@@ -138,6 +211,7 @@ def check_page(case: unittest.TestCase, text: str, report: dict):
     case.assertIn(shown(report["input"]), "".join(page.data))
     for drawing in drawings(text):
         check_drawing(case, drawing)
+    check_head(case, page, report)
     check_tables(case, page, report)
     if report["tensors"]:
         check_marks(case, text, report)
@@ -147,7 +221,7 @@ def check_page(case: unittest.TestCase, text: str, report: dict):
 
 
 HOSTILE = ["</svg><script>alert(1)</script>.weight", "\"onload='alert(1)'&amp;<b>.weight", "a\x01b\x1b[31m\x7f.weight",
-           "layers.99999999999999999999.\u202egpj.weight", "layers.7.\n.weight", "]]>-->.weight", "nan.weight",
+           "layers.99999999999999999999.\u202egpj.weight", "layers.7.\n.weight", "]]>-->.weight", "0.1.weight",
            "\u00e9 \u6f22 \U0001f600.weight"]
 
 
@@ -159,7 +233,7 @@ class PageTest(CheckpointTest):
         return text
 
     def test_layers_of_a_network(self):
-        text = self.check("--method", "zeroquant_v2", "--rank", "4")
+        text = self.check("--method", "zeroquant-v2", "--rank", "16")
         for kind in ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"):
             self.assertIn(f" {kind} (2)</li>", text)
             self.assertIn(f"<h3>{kind}</h3>", text)
@@ -169,7 +243,7 @@ class PageTest(CheckpointTest):
         self.assertIn("No layer has singular values above zero.", text)
 
     def test_one_singular_value(self):
-        text = self.check("--method", "zeroquant_v2", "--rank", "1", "--include", "lm_head")
+        text = self.check("--method", "zeroquant-v2", "--rank", "1", "--include", "lm_head")
         self.assertIn("<h3>lm_head</h3>", text)
 
     def test_names_are_shown_and_do_nothing(self):
@@ -179,6 +253,6 @@ class PageTest(CheckpointTest):
         tensors = {name: tensor(random_matrix(24, 32, i)) for i, name in enumerate(HOSTILE)}
         tensors["<i>kept</i>"] = tensor(random_matrix(1, 8), shape=[8])
         self.write("in/model.safetensors", safetensors_bytes(tensors))
-        text = self.check("--method", "zeroquant_v2", "--rank", "2")
+        text = self.check("--method", "zeroquant-v2", "--rank", "2")
         self.assertNotIn("<script", text)
         self.assertIn("&lt;i&gt;kept&lt;/i&gt;", text)

@@ -17,4 +17,5 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import support  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(support.main(["checkpoint_input", "checkpoint_formats", "checkpoint_shared", "checkpoint_resume"]))
+    sys.exit(support.main(["checkpoint_input", "checkpoint_formats", "checkpoint_shared", "checkpoint_page",
+                           "checkpoint_resume"]))

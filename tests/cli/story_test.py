@@ -5,8 +5,8 @@
 
     story_test.py BINARY [SUITE ...] [--data DIR]
 
-A suite is a module of this folder without its _cases: story_models, story_plan, story_refusals, story_text, story_quality;
-without any, all run. The last two need the reference data; a run in which everything was skipped for want of it
+A suite is a module of this folder without its _cases: story_models, story_packed, story_plan, story_refusals,
+story_text, story_quality; without any, all run. The last two need the reference data; a run in which everything was skipped for want of it
 ends with 77.
 """
 
@@ -19,4 +19,4 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import support  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(support.main(["story_models", "story_plan", "story_refusals", "story_text", "story_quality"]))
+    sys.exit(support.main(["story_models", "story_packed", "story_plan", "story_refusals", "story_text", "story_quality"]))

@@ -4,6 +4,7 @@
 
 #include <qlr/core/matrix.hpp>
 #include <qlr/core/status.hpp>
+#include <qlr/io/bitsandbytes.hpp>
 #include <qlr/io/gguf.hpp>
 #include <qlr/io/imatrix.hpp>
 #include <qlr/io/npy.hpp>
@@ -122,6 +123,31 @@ inline std::optional<status_code> read_imatrix_input(std::span<const std::byte> 
         is_zero = is_zero && squares.data()[i] == 0;
       }
       if (is_zero || file.find(entry.name) == nullptr) std::abort();
+    }
+  } catch (const error& caught) {
+    return caught.code();
+  }
+  return std::nullopt;
+}
+
+/// Reads every weight of bitsandbytes in a safetensors file; returns the code of the first error.
+inline std::optional<status_code> read_bitsandbytes_input(std::span<const std::byte> input) {
+  try {
+    const io::safetensors_file file(input);
+    const std::vector<io::bitsandbytes_entry> entries = io::find_bitsandbytes(file);
+    if (entries.empty()) return status_code::malformed_file;
+    for (const io::bitsandbytes_entry& entry : entries) {
+      const matrix<float> values = io::read_bitsandbytes_matrix(file, entry);
+      for (index_t i = 0; i < values.size(); ++i) {
+        if (!is_finite(values.data()[i])) std::abort();
+      }
+      if (entry.bits == 8) continue;
+      const io::bitsandbytes_matrix weight = io::read_bitsandbytes(file, entry.name);
+      if (!io::has_blocks_in_rows(weight)) continue;
+      const matrix<float> other = dequantize(io::to_quantized_matrix(weight));
+      const auto num_bytes = static_cast<std::size_t>(values.size()) * sizeof(float);
+      if (other.size() != values.size() || std::memcmp(other.data(), values.data(), num_bytes) != 0)
+        std::abort();
     }
   } catch (const error& caught) {
     return caught.code();

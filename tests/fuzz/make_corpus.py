@@ -11,6 +11,7 @@ import json
 import pathlib
 import struct
 
+from bitsandbytes_corpus import bitsandbytes_files
 from gguf_corpus import gguf_files, imatrix_files
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
@@ -278,7 +279,7 @@ def decomposition_files():
 def main():
     for folder, files in (("safetensors", safetensors_files()), ("npy", npy_files()),
                           ("decomposition", decomposition_files()), ("gguf", gguf_files()),
-                          ("imatrix", imatrix_files())):
+                          ("imatrix", imatrix_files()), ("bitsandbytes", bitsandbytes_files())):
         directory = CORPUS / folder
         directory.mkdir(parents=True, exist_ok=True)
         for old in directory.iterdir():

@@ -245,6 +245,9 @@ TEST_CASE("checkpoint_folder: keys of other files name no compressed weight", "[
   add_prefixed(file, folder, "w.", make_decomposition({}));
   file.write(folder.file("unmarked"));
   CHECK(io::checkpoint_folder(folder.file("unmarked")).compressed().empty());
+  file.metadata["qlr.format"] = "something else";
+  file.write(folder.file("unmarked"));
+  CHECK(io::checkpoint_folder(folder.file("unmarked")).compressed().empty());
   io::save(folder.file("single"), make_decomposition({}));
   CHECK(io::checkpoint_folder(folder.file("single")).compressed().empty());
   io::write_safetensors(folder.file("nothing"), {});

@@ -71,3 +71,7 @@ TEST_CASE("gguf corpus: files named ok are accepted, all others refused", "[io][
 TEST_CASE("imatrix corpus: files named ok are accepted, all others refused", "[io][host]") {
   replay("imatrix", &read_imatrix_input, &read_npy_input);
 }
+
+TEST_CASE("bitsandbytes corpus: files named ok are accepted, all others refused", "[io][host]") {
+  replay("bitsandbytes", &read_bitsandbytes_input, &read_npy_input);
+}

@@ -32,8 +32,8 @@ inline void join_safetensors(const std::string& path, std::span<const borrowed_t
   for (const borrowed_tensor& tensor : tensors) {
     require(tensor.info->type.has_value(), status_code::unsupported, "tensor ", detail::quote(tensor.name),
             " has the type ", detail::quote(tensor.info->dtype_text), ", which cannot be copied");
-    entries.push_back({tensor.name, *tensor.info->type, tensor.info->shape,
-                       tensor.file->bytes(tensor.info->name)});
+    entries.push_back(
+        {tensor.name, *tensor.info->type, tensor.info->shape, tensor.file->bytes(tensor.info->name)});
   }
   const auto [header, order] = detail::lay_out_safetensors(entries, metadata);
   atomic_file target(path);

@@ -152,7 +152,7 @@ private:
       detail::check_input_scale(scale, name, status_code::malformed_file);
   }
 
-  matrix<float> decode_factor(const safetensors_file& file, const std::string& name) const {
+  [[nodiscard]] matrix<float> decode_factor(const safetensors_file& file, const std::string& name) const {
     std::vector<float> levels;
     const quantized_matrix_view view = detail::open_quantized(file, name, levels);
     const int bits = about_.factors == factor_storage::int8 ? 8 : 4; // so that it grows at most eightfold

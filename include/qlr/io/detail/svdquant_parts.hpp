@@ -70,7 +70,7 @@ inline constexpr svdquant_kind svdquant_nvfp4{
                                                            const svdquant_kind& kind) {
   std::array<std::uint8_t, 16> stored{}; // our code -> code in the file
   for (std::size_t code = 0; code < stored.size(); ++code) {
-    const auto found = std::ranges::find(kind.levels, q.levels[code]);
+    const auto* const found = std::ranges::find(kind.levels, q.levels[code]);
     stored[code] = static_cast<std::uint8_t>(found - kind.levels.begin());
   }
   std::vector<std::byte> bytes(static_cast<std::size_t>(q.rows() * q.cols() / 2), std::byte{0});
