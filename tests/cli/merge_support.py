@@ -33,7 +33,6 @@ def decomposition_bytes(codes: list, left: list, right: list, prefix: str = "", 
     tensors = {prefix + name: tensors[name] for name in sorted(tensors)}
     entries, data = {"__metadata__": text}, b""
     for name, (dtype, shape, content) in tensors.items():
-        data += b"\0" * (-len(data) % 4)
         entries[name] = {"dtype": dtype, "shape": shape, "data_offsets": [len(data), len(data) + len(content)]}
         data += content
     return safetensors_bytes(tensors, json.dumps(entries))

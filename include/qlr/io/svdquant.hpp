@@ -19,17 +19,16 @@ namespace qlr::io {
 
 // A linear layer as SVDQuant's runtimes name its tensors, in the plain layout: nothing is permuted for a
 // kernel.
-//   M.qweight        I8 [m, n/2]     the code of input 2 j in the low bits of byte j, of 2 j + 1 in the high
-//   ones:
-//                                    integers of 4 bits in two's complement, or E2M1
-//   M.wscales        BF16 [n/64, m] for integers, F8_E4M3 [n/16, m] for E2M1: of group g and output i at
-//   (g,i) M.wtscale        F32 [1]         of E2M1 only: one more scale for the whole matrix M.proj_down [n,
-//   r]          R transposed M.proj_up        [m, r]          s L M.smooth_factor  F32 [n]         what the
-//   inputs of the codes, not those of proj_down, are divided by
-// with F16 or F32 factors; proj_down, proj_up absent at rank 0. y = qweight (x / smooth_factor) + proj_up
-// (proj_down^T x).
+//   M.qweight        I8 [m, n/2]   byte j of a row: the code of input 2 j in its low bits, of 2 j + 1 in
+//                                  its high ones; integers of 4 bits in two's complement, or E2M1
+//   M.wscales        [n/g, m]      BF16 with g = 64 for integers, F8_E4M3 with g = 16 for E2M1
+//   M.wtscale        F32 [1]       of E2M1 only: one more scale for the whole matrix
+//   M.proj_down      [n, r]        R transposed, F16 or F32; absent at rank 0
+//   M.proj_up        [m, r]        s L, likewise
+//   M.smooth_factor  F32 [n]       what the inputs of the codes, not of proj_down, are divided by
+// y = qweight (x / smooth_factor) + proj_up (proj_down^T x).
 
-/// The tensors of a decomposition in SVDQuant's names, without any loss.
+/// The tensors of a decomposition in SVDQuant's names; all but s L, which is rounded to float, is exact.
 ///
 /// @param module  M above
 /// @param parts   Q of int4 in groups of 64 with bf16 scales, or of nvfp4; n a multiple of the group

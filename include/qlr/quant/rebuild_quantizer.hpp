@@ -25,7 +25,7 @@ namespace detail {
 /// Nothing where the name is of no format, or stands for something else here, as for levels of somebody
 /// else's making. Whether the scales were searched for is not stored: the result follows the format's rule.
 [[nodiscard]] inline std::optional<any_quantizer> rebuild_quantizer(const quantized_matrix& q) {
-  const auto format = std::ranges::find(named_formats, q.format_name(), &format_description::name);
+  const auto* const format = std::ranges::find(named_formats, q.format_name(), &format_description::name);
   if (format == named_formats.end() || q.rows() == 0 || q.cols() == 0) return std::nullopt;
   const quantized_layout& layout = q.layout();
   const bool has_default_group = layout.group_size == format->group_size;
