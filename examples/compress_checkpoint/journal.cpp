@@ -151,7 +151,8 @@ void journal::note_output(int process, const std::string& output) const {
 void journal::append(int process, const ordered_json& line) const {
   const std::string path = path_of(qlr::sentence("journal-", process, ".jsonl"));
   // The first newline ends a line that a kill cut off.
-  const std::string text = "\n" + line.dump(-1, ' ', false, ordered_json::error_handler_t::replace) + "\n";
+  const std::string text =
+      qlr::sentence('\n', line.dump(-1, ' ', false, ordered_json::error_handler_t::replace), '\n');
   std::FILE* file = std::fopen(path.c_str(), "ab");
   if (file == nullptr) fail_to_write(path);
   bool is_good = std::fwrite(text.data(), 1, text.size(), file) == text.size() && std::fflush(file) == 0;

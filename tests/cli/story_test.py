@@ -19,4 +19,4 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import support  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(support.main(["story_models", "story_packed", "story_plan", "story_refusals", "story_text", "story_quality"]))
+    sys.exit(support.main(["story_models", "story_packed", "story_compressed", "story_plan", "story_refusals", "story_text", "story_quality"]))
