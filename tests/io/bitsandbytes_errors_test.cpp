@@ -124,6 +124,10 @@ TEST_CASE("bitsandbytes: tensors that are missing or contradict the state are re
   cut.at(weight).bytes.pop_back();
   --cut.at(weight).shape[0];
   check_refused(cut, status_code::malformed_file, {"has 149 bytes"});
+  tensor_set longer = nested_file();
+  longer.at(weight).bytes.push_back(std::byte{0});
+  ++longer.at(weight).shape[0];
+  check_refused(longer, status_code::malformed_file, {"has 151 bytes"});
 }
 
 TEST_CASE("bitsandbytes: NaN, infinity and other code tables are refused", "[io]") {
