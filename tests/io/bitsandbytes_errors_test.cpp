@@ -44,7 +44,7 @@ std::string state_with(const std::string& member, const std::string& value) {
   for (const auto& [name, usual] : members) {
     const std::string& chosen = name == member ? value : usual;
     if (chosen.empty()) continue;
-    text += (text.empty() ? "{\"" : ",\"") + name + "\":" + chosen;
+    text.append(text.empty() ? "{\"" : ",\"").append(name).append("\":").append(chosen);
   }
   return text + "}";
 }
@@ -124,6 +124,10 @@ TEST_CASE("bitsandbytes: tensors that are missing or contradict the state are re
   cut.at(weight).bytes.pop_back();
   --cut.at(weight).shape[0];
   check_refused(cut, status_code::malformed_file, {"has 149 bytes"});
+  tensor_set longer = nested_file();
+  longer.at(weight).bytes.push_back(std::byte{0});
+  ++longer.at(weight).shape[0];
+  check_refused(longer, status_code::malformed_file, {"has 151 bytes"});
 }
 
 TEST_CASE("bitsandbytes: NaN, infinity and other code tables are refused", "[io]") {
@@ -171,7 +175,7 @@ TEST_CASE("bitsandbytes: broken weights of 8 bits are refused", "[io]") {
     const io::safetensors_file file = write_set(folder, tensors);
     check_error(code, parts, [&] { (void)io::read_bitsandbytes_int8(file, weight); });
   };
-  const auto floats = [](std::vector<float> values) {
+  const auto floats = [](const std::vector<float>& values) {
     return io::owned_tensor{"m.SCB", io::dtype::f32, {static_cast<index_t>(values.size())}, to_bytes(values)};
   };
   constexpr auto malformed = status_code::malformed_file;

@@ -33,6 +33,7 @@ struct factor_pair {
 /// Writes a folder as a user would.
 void write_folder(const temporary_directory& folder, const std::vector<factor_pair>& pairs, io::dtype type) {
   std::vector<io::owned_tensor> tensors;
+  tensors.reserve(2 * pairs.size());
   module_list modules;
   for (const factor_pair& pair : pairs) {
     for (io::owned_tensor& tensor :

@@ -53,7 +53,7 @@ inline std::vector<float> read_finite_part(const safetensors_file& file, const s
   const bool is_half = tensor.type == dtype::f16 || tensor.type == dtype::bf16;
   if (!(allows_halves && is_half)) check_part_type(tensor, dtype::f32);
   const matrix<float> values = file.read_matrix(name, flatten::trailing_dimensions);
-  const std::vector<float> result(values.data(), values.data() + values.size());
+  std::vector<float> result(values.data(), values.data() + values.size());
   for (std::size_t i = 0; i < result.size(); ++i) {
     require(is_finite(result[i]), status_code::malformed_file, "tensor ", quote(name), " holds ", result[i],
             " at ", i, ", every entry must be finite");

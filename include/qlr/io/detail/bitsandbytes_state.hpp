@@ -17,8 +17,10 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <iterator>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -181,9 +183,10 @@ struct bitsandbytes_codes {
       const auto is_level = [&](float x) { // -0 has a code of its own in FP4
         return std::bit_cast<std::uint32_t>(x) == std::bit_cast<std::uint32_t>(levels[i]);
       };
-      const auto found = std::ranges::find_if(table.levels, is_level);
-      is_complete = found != table.levels.end();
-      if (is_complete) result.code_of[i] = static_cast<std::uint8_t>(found - table.levels.begin());
+      const std::span<const float> all(table.levels);
+      const auto code = std::distance(all.begin(), std::ranges::find_if(all, is_level));
+      is_complete = code < 16;
+      if (is_complete) result.code_of[i] = static_cast<std::uint8_t>(code);
     }
     if (is_complete) return result;
   }
