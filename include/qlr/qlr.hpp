@@ -20,6 +20,8 @@
 #include <qlr/io/adapter.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/gguf.hpp>
+#include <qlr/io/gguf_blocks.hpp>
+#include <qlr/io/gguf_writer.hpp>
 #include <qlr/io/imatrix.hpp>
 #include <qlr/io/npy.hpp>
 #include <qlr/io/peft.hpp>
