@@ -20,6 +20,7 @@
 #include <qlr/io/adapter.hpp>
 #include <qlr/io/calibration.hpp>
 #include <qlr/io/gguf.hpp>
+#include <qlr/io/gguf_adapter.hpp>
 #include <qlr/io/gguf_blocks.hpp>
 #include <qlr/io/gguf_writer.hpp>
 #include <qlr/io/imatrix.hpp>
