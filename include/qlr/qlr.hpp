@@ -25,6 +25,9 @@
 #include <qlr/io/checkpoint.hpp>
 #include <qlr/io/decomposition_tensors.hpp>
 #include <qlr/io/gguf.hpp>
+#include <qlr/io/gguf_adapter.hpp>
+#include <qlr/io/gguf_blocks.hpp>
+#include <qlr/io/gguf_writer.hpp>
 #include <qlr/io/imatrix.hpp>
 #include <qlr/io/join_safetensors.hpp>
 #include <qlr/io/mapped_decomposition.hpp>

@@ -11,9 +11,9 @@ from support import (CommandLineTest, add, npy_bytes, product, random_matrix, re
 
 QUANTIZERS = ([f"int{b}" for b in range(2, 9)] + [f"uint{b}" for b in range(2, 9)] +
               [f"mxint{b}" for b in range(2, 9)] + [f"bfp{b}" for b in range(2, 9)] +
-              ["nf2", "nf3", "nf4", "fp4", "sign", "mxfp4", "nvfp4", "q4_0", "iq4_nl"])
-FIXED = ["mxfp4", "nvfp4", "q4_0", "iq4_nl"]
-BITS = {"fp4": 4, "sign": 1, "mxfp4": 4, "nvfp4": 4, "q4_0": 4, "iq4_nl": 4}
+              ["nf2", "nf3", "nf4", "fp4", "sign", "mxfp4", "nvfp4", "q4_0", "iq4_nl", "q8_0"])
+FIXED = ["mxfp4", "nvfp4", "q4_0", "iq4_nl", "q8_0"]
+BITS = {"fp4": 4, "sign": 1, "mxfp4": 4, "nvfp4": 4, "q4_0": 4, "iq4_nl": 4, "q8_0": 8}
 METHODS = ["qlora", "loftq", "lq-lora", "zeroquant-v2", "lqer", "l2qer", "qera-approx", "qera-exact", "eora", "caldera",
            "svdquant", "srr", "odlri", "gptq-intrinsic", "gptq", "best"]  # more may come, these must stay
 SCALE_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2, "e8m0": 1, "e4m3-tensor": 1}

@@ -11,6 +11,7 @@
 #include <qlr/io/safetensors.hpp>
 #include <qlr/io/serialize.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
@@ -89,6 +90,13 @@ inline void read_value(const io::gguf_value& value) {
   for (const io::gguf_value& element : elements) read_value(element);
 }
 
+/// Reads a quantized tensor; aborts when it does not give back its bytes.
+inline void read_blocks(const io::gguf_file& file, const io::gguf_tensor_info& tensor) {
+  if (tensor.num_bytes == 0) return;
+  const std::vector<std::byte> again = io::to_gguf_blocks(file.read_quantized(tensor.name).view());
+  if (!std::ranges::equal(again, file.bytes(tensor.name))) std::abort();
+}
+
 /// Opens the bytes as a GGUF file and reads every value and tensor; returns the code of the first error.
 inline std::optional<status_code> read_gguf_input(std::span<const std::byte> input) {
   std::optional<status_code> first_error;
@@ -98,7 +106,10 @@ inline std::optional<status_code> read_gguf_input(std::span<const std::byte> inp
     for (const io::gguf_tensor_info& tensor : file.tensors()) {
       if (static_cast<index_t>(file.bytes(tensor.name).size()) != tensor.num_bytes) std::abort();
       try {
-        if (file.read_matrix(tensor.name).size() > static_cast<index_t>(input.size())) std::abort();
+        const matrix<float> values = file.read_matrix(tensor.name);
+        constexpr index_t most_per_byte = 2; // of 4-bit codes
+        if (values.size() > most_per_byte * static_cast<index_t>(input.size())) std::abort();
+        if (io::is_gguf_quantized(tensor.type)) read_blocks(file, tensor);
       } catch (const error& caught) {
         if (!first_error) first_error = caught.code();
       }

@@ -60,7 +60,13 @@ def gguf_files():
     yield "ok_array_of_texts", gguf([gguf_value("k", 9, gguf_array(8, 2, gguf_text("a") + gguf_text("")))])
     nested = gguf_array(0, 1, b"\7")
     yield "ok_array_of_arrays", gguf([gguf_value("k", 9, gguf_array(9, 2, nested + nested))])
-    yield "unsupported_q4_0", one_gguf(36, kind=2, dims=(32, 2))
+    yield "ok_q4_0", one_gguf(36, kind=2, dims=(32, 2))
+    yield "ok_q8_0", one_gguf(68, kind=8, dims=(32, 2))
+    yield "ok_iq4_nl", one_gguf(36, kind=20, dims=(64,))
+    yield "ok_q4_0_empty", one_gguf(0, kind=2, dims=(0, 2**50))
+    yield "q8_0_scale_infinite", gguf(tensors=[gguf_tensor(dims=(32,), kind=8)], data=b"\0\x7c" + bytes(32))
+    yield "q4_0_scale_nan", gguf(tensors=[gguf_tensor(dims=(32,), kind=2)], data=b"\1\x7e" + bytes(16))
+    yield "unsupported_q4_1", one_gguf(40, kind=3, dims=(32, 2))
     yield "unsupported_unknown_type", one_gguf(36, kind=1000)
     yield "unsupported_version_1", gguf(version=1)
     yield "unsupported_version_4", gguf(version=4)
@@ -149,7 +155,7 @@ def imatrix_files():
     yield "ok_gguf_unseen_expert", gguf_imatrix(squares, ("w.counts", (1, 2), (2, 0)))
     yield "ok_gguf_no_counts", gguf_imatrix(squares)
     yield "ok_gguf_no_squares", gguf_imatrix(counts)
-    yield "unsupported_gguf_q4_0", gguf(tensors=[gguf_tensor("w.in_sum2", (32,), 2), gguf_tensor("w.counts", (1,), 0, 32)],
+    yield "unsupported_gguf_q4_1", gguf(tensors=[gguf_tensor("w.in_sum2", (32,), 3), gguf_tensor("w.counts", (1,), 0, 32)],
                                         data=bytes(36))
     yield "unsupported_gguf_version_1", gguf(version=1)
     yield "non_finite_plain", plain_imatrix(("w", 2, (1, nan)))

@@ -118,8 +118,11 @@ TEST_CASE("gguf_file: tensors are read as matrices or listed", "[io][host]") {
   CHECK_FALSE(file.find("unknown").is_known);
   CHECK(file.find("unknown").type_text == "type 999");
   CHECK(file.bytes("unknown").size() == 32);
-  check_error(status_code::unsupported, {"'blocks'", "type is Q4_0"},
-              [&] { (void)file.read_matrix("blocks"); });
+  const matrix<float> blocks = file.read_matrix("blocks");
+  REQUIRE((blocks.rows() == 2 && blocks.cols() == 64));
+  CHECK(blocks(1, 63) == 0); // (0 - 8) times a scale of 0
+  check_error(status_code::unsupported, {"'single'", "type is F32"},
+              [&] { (void)file.read_quantized("single"); });
   check_error(status_code::unsupported, {"type 999"}, [&] { (void)file.read_matrix("unknown"); });
   check_error(status_code::invalid_argument, {"no tensor is named 'x'", "weights.gguf"},
               [&] { (void)file.find("x"); });

@@ -83,8 +83,9 @@ index_t count_not_nearest(const quantized_matrix& q, const matrix<float>& weight
         least = std::min(least, distance(code));
       }
       // Beside a threshold the quotient by the scale and the sum with the zero point are rounded to float.
-      // The codes of Q4_0 belong to the scale before it is rounded to fp16.
-      const double rounding = q.format_name() == "q4_0" ? 0x1p-10 : 0x1p-21;
+      // The codes of Q4_0 and Q8_0 belong to the scale before it is rounded to fp16.
+      const bool is_exact = q.format_name() == "q4_0" || q.format_name() == "q8_0";
+      const double rounding = is_exact ? 0x1p-10 : 0x1p-21;
       const double tolerance = rounding * (reach + block.zero) * std::fabs(block.scale);
       if (distance(code_of(q, i, j)) > least + std::fabs(tolerance)) ++num_wrong;
     }
@@ -259,7 +260,7 @@ TEST_CASE("formats: with a wide scale a power of two on the matrix is a power of
 
 TEST_CASE("formats: fp16 scales refuse magnitudes that they cannot hold", "[quant]") {
   const matrix<float> weight = scaled(normal_matrix(2, 32, 15), 1e30F);
-  for (const char* const name : {"int4", "uint4", "nf4", "fp4", "sign", "q4_0", "iq4_nl"}) {
+  for (const char* const name : {"int4", "uint4", "nf4", "fp4", "sign", "q4_0", "iq4_nl", "q8_0"}) {
     CAPTURE(name);
     format_options request;
     if (!find_format(name).is_fixed) request.group_size = 32;

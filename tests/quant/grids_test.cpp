@@ -31,6 +31,7 @@ void for_each_grid(Visit&& visit) {
     visit("signed" + width, signed_grid(bits), unused{});
     visit("signed half up" + width, signed_grid<tie_rule::half_up>(bits), unused{});
     visit("unsigned" + width, unsigned_grid(bits), unused{});
+    if (bits >= 2) visit("symmetric" + width, symmetric_grid<tie_rule::half_away>(bits), unused{0});
     if (bits >= 2) visit("mantissa" + width, mantissa_grid(bits), unused{0});
   }
   using construction = normal_float_construction;
@@ -162,6 +163,16 @@ TEST_CASE("uniform_grid: a tie goes to the even integer", "[quant]") {
     for (int low = -half; low < half - 1; ++low) {
       const float middle = static_cast<float>(low) + 0.5F;
       CHECK(quantized(grid, middle) == static_cast<float>(low % 2 == 0 ? low : low + 1));
+    }
+  }
+}
+
+TEST_CASE("uniform_grid: with half_away eight bits encode as C's round", "[quant]") {
+  const auto grid = symmetric_grid<tie_rule::half_away>(8);
+  for (int twice = -254; twice <= 254; ++twice) {
+    const float tie = 0.5F * static_cast<float>(twice);
+    for (const float value : {tie, std::nextafter(tie, 0.0F), std::nextafter(tie, 500.0F)}) {
+      CHECK(quantized(grid, value) == std::clamp(std::round(value), -127.0F, 127.0F));
     }
   }
 }

@@ -140,7 +140,7 @@ TEST_CASE("quantizer steps: every format, awkward matrices: together they are qu
   const std::vector<matrix<float>> matrices = awkward_matrices();
   for (const format_description& format : named_formats) {
     const any_quantizer quantizer = make_quantizer(format.name);
-    const encoding kind = format.name == "q4_0" ? encoding::exact_scale : encoding::stored_scale;
+    const encoding kind = format.name == "q4_0" || format.name == "q8_0" ? encoding::exact_scale : encoding::stored_scale;
     for (const matrix<float>& w : matrices) check_steps(quantizer, w, {}, kind);
   }
 }
@@ -164,7 +164,7 @@ TEST_CASE("quantizer steps: hints reach the search for scales", "[quant]") {
   const matrix<float> w = weight_like_matrix(3, 70, 4);
   std::vector<float> importance(70, 1.0F);
   for (std::size_t j = 0; j < importance.size(); j += 3) importance[j] = 100.0F;
-  for (const std::string_view name : {"int3", "uint3", "nf4", "mxfp4", "nvfp4", "q4_0", "iq4_nl"}) {
+  for (const std::string_view name : {"int3", "uint3", "nf4", "mxfp4", "nvfp4", "q4_0", "iq4_nl", "q8_0"}) {
     const any_quantizer quantizer = make_quantizer(name);
     const quantized_matrix previous = quantizer.quantize(w.view(), {}, {});
     const quantize_hints hints{importance.data(), &previous, scale_search_mode::on};

@@ -99,6 +99,7 @@ TEST_CASE("fit_scale: sums agree with double precision on any block and grid", "
   };
   check("int3", signed_grid(3));
   check("q4_0", signed_grid<tie_rule::half_up>(4));
+  check("q8_0", symmetric_grid<tie_rule::half_away>(8));
   check("mxint4", mantissa_grid(4));
   check("sign", codebook_grid<1>(sign_levels, midpoint_rule::upper));
   check("nf2", codebook_grid<2>(normal_float_levels(2)));

@@ -30,6 +30,7 @@ using known_quantizers = quantizer_list<
     quantizer<e2m1_grid, shared_exponent_rule<exponent_rounding::floor>>,
     quantizer<uniform_grid<tie_rule::half_up>, signed_max_rule, split_half_packing>,
     quantizer<codebook_grid<4>, refitted_signed_max_rule, split_half_packing>,
+    quantizer<uniform_grid<tie_rule::half_away>, absmax_rule>,
     // adapters
     quantizer<codebook_grid<1>, padded_mean_rule>, quantizer<uniform_grid<>, tight_range_rule>,
     quantizer<uniform_grid<>, searched_range_rule>,

@@ -9,7 +9,9 @@
 #include <qlr/io/detail/gguf_header.hpp>
 #include <qlr/io/detail/gguf_value.hpp>
 #include <qlr/io/detail/text.hpp>
+#include <qlr/io/gguf_blocks.hpp>
 #include <qlr/io/mapped_file.hpp>
+#include <qlr/quant/dequantize.hpp>
 
 #include <cstddef>
 #include <cstdint>
@@ -80,21 +82,34 @@ public:
   /// @throws qlr::error invalid_argument: no tensor has that name
   [[nodiscard]] std::span<const std::byte> bytes(std::string_view name) const { return bytes_of(find(name)); }
 
-  /// Copies a tensor into a matrix, converting F64 (rounded to nearest), F32, F16 and BF16.
+  /// Copies a tensor into a matrix, converting F64 (rounded to nearest), F32, F16 and BF16, and decoding
+  /// Q4_0, Q8_0 and IQ4_NL.
   ///
   /// cols = the extent of the fastest dimension, rows = the product of the others; a scalar gives 1 x 1.
   /// @throws qlr::error invalid_argument: no tensor has that name
-  /// @throws qlr::error unsupported: another element type
+  /// @throws qlr::error unsupported: another element type;  malformed_file: a scale that is not finite
   [[nodiscard]] matrix<float> read_matrix(std::string_view name) const {
     const gguf_tensor_info& tensor = find(name);
-    const converter convert = find_converter(tensor);
-    index_t rows = 1; // cannot overflow: see detail::tensor_bytes
-    for (std::size_t i = 0; i + 1 < tensor.shape.size(); ++i) {
-      rows = tensor.shape[i] == 0 ? 0 : rows * tensor.shape[i];
-    }
-    matrix<float> result(rows, tensor.shape.empty() ? 1 : tensor.shape.back());
-    convert(bytes_of(tensor).data(), result.size(), result.data());
+    if (is_gguf_quantized(tensor.type) && tensor.num_bytes > 0) return dequantize(read_quantized(name));
+    const auto [rows, cols] = matrix_shape(tensor);
+    matrix<float> result(rows, cols);
+    if (is_gguf_quantized(tensor.type)) return result; // without elements it may claim 2^62 rows
+    find_converter(tensor)(bytes_of(tensor).data(), result.size(), result.data());
     return result;
+  }
+
+  /// Copies a Q4_0, Q8_0 or IQ4_NL tensor, its codes packed as they are; rows and cols as read_matrix().
+  ///
+  /// @throws qlr::error invalid_argument: no tensor has that name
+  /// @throws qlr::error unsupported: another element type;  malformed_file: a scale that is not finite
+  [[nodiscard]] quantized_matrix read_quantized(std::string_view name) const {
+    const gguf_tensor_info& tensor = find(name);
+    const std::string subject = sentence(where_, "tensor ", detail::quote(tensor.name), ": ");
+    require(is_gguf_quantized(tensor.type), status_code::unsupported, subject, "type is ", tensor.type_text,
+            ", readable as a quantized matrix are Q4_0, Q8_0 and IQ4_NL");
+    const auto [rows, cols] = matrix_shape(tensor);
+    return from_gguf_blocks(static_cast<gguf_tensor_type>(tensor.type), bytes_of(tensor), rows, cols,
+                            subject);
   }
 
 private:
@@ -110,13 +125,22 @@ private:
                                 static_cast<std::size_t>(tensor.num_bytes));
   }
 
+  /// (rows, cols).
+  [[nodiscard]] static std::pair<index_t, index_t> matrix_shape(const gguf_tensor_info& tensor) {
+    index_t rows = 1; // cannot overflow: see detail::tensor_bytes
+    for (std::size_t i = 0; i + 1 < tensor.shape.size(); ++i) {
+      rows = tensor.shape[i] == 0 ? 0 : rows * tensor.shape[i];
+    }
+    return {rows, tensor.shape.empty() ? 1 : tensor.shape.back()};
+  }
+
   [[nodiscard]] converter find_converter(const gguf_tensor_info& tensor) const {
     if (tensor.type_text == "F32") return &detail::convert_elements<float>;
     if (tensor.type_text == "F16") return &detail::convert_elements<float16>;
     if (tensor.type_text == "BF16") return &detail::convert_elements<bfloat16>;
     if (tensor.type_text == "F64") return &detail::convert_elements<double>;
     fail(status_code::unsupported, where_, "tensor ", detail::quote(tensor.name), ": type is ",
-         tensor.type_text, ", readable as a matrix are F32, F16, BF16 and F64");
+         tensor.type_text, ", readable as a matrix are F32, F16, BF16, F64, Q4_0, Q8_0 and IQ4_NL");
   }
 
   std::optional<mapped_file> file_; // absent when the bytes belong to the caller

@@ -200,6 +200,11 @@ inline any_quantizer make_q4_0(const format_description& f, const quantizer_opti
   return compose<uniform_grid<tie_rule::half_up>, signed_max_rule, split_half_packing>(
       f, signed_grid<tie_rule::half_up>(4), signed_max_rule{}, options);
 }
+inline any_quantizer make_q8_0(const format_description& f, const quantizer_options& o) {
+  quantizer_options options = o;
+  options.encode_with_exact_scale = true;
+  return compose(f, symmetric_grid<tie_rule::half_away>(8), absmax_rule{}, options);
+}
 inline any_quantizer make_iq4_nl(const format_description& f, const quantizer_options& o) {
   return compose<codebook_grid<4>, refitted_signed_max_rule, split_half_packing>(
       f, codebook_grid<4>(iq4_nl_levels, midpoint_rule::upper), refitted_signed_max_rule{}, o);
@@ -267,6 +272,7 @@ inline constexpr auto named_formats = std::to_array<format_description>({
      &detail::make_e2m1},
     {"q4_0", 4, 32, detail::fp16_scales, true, "ggml Q4_0", &detail::make_q4_0},
     {"iq4_nl", 4, 32, detail::fp16_scales, true, "ggml IQ4_NL", &detail::make_iq4_nl},
+    {"q8_0", 8, 32, detail::fp16_scales, true, "ggml Q8_0", &detail::make_q8_0},
 });
 
 /// @throws qlr::error invalid_argument: no format has this name; the message lists all

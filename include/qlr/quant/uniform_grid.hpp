@@ -9,7 +9,8 @@ namespace qlr {
 /// What happens half-way between two integers.
 enum class tie_rule {
   half_even, ///< to the even one (torch.round, CUDA rint)
-  half_up    ///< to the larger one (ggml Q4_0)
+  half_up,   ///< to the larger one (ggml Q4_0)
+  half_away  ///< to the one of larger magnitude (C's roundf, ggml Q8_0)
 };
 
 /// Consecutive integers lowest ... highest; code 0 is `code_zero_level`.
@@ -33,6 +34,12 @@ public:
     const float bounded = value < lowest_ ? lowest_ : (value > highest_ ? highest_ : value);
     if constexpr (Ties == tie_rule::half_even) {
       return static_cast<code_t>(round_half_even(bounded) - code_zero_level_);
+    } else if constexpr (Ties == tie_rule::half_away) {
+      // Adding one half first would round 0.49999997 up; what truncation leaves is exact.
+      const float magnitude = bounded < 0 ? -bounded : bounded;
+      const int whole = static_cast<int>(magnitude);
+      const int rounded = magnitude - static_cast<float>(whole) >= 0.5F ? whole + 1 : whole;
+      return static_cast<code_t>((bounded < 0 ? -rounded : rounded) - code_zero_level_);
     } else {
       // The sum is positive, so truncation is floor.
       const float shifted = bounded - static_cast<float>(code_zero_level_) + 0.5F;
@@ -62,6 +69,13 @@ template <tie_rule Ties = tie_rule::half_even>
   return {bits, -half, half - 1, -half};
 }
 
+/// -(2^(bits-1) - 1) ... 2^(bits-1) - 1, stored with offset 2^(bits-1); code 0 is read but never written.
+template <tie_rule Ties>
+[[nodiscard]] constexpr uniform_grid<Ties> symmetric_grid(int bits) {
+  const int half = 1 << (bits - 1);
+  return {bits, 1 - half, half - 1, -half};
+}
+
 /// 0 ... 2^bits - 1, for scales with a zero point.
 [[nodiscard]] constexpr uniform_grid<> unsigned_grid(int bits) {
   return {bits, 0, (1 << bits) - 1, 0};
@@ -76,5 +90,6 @@ template <tie_rule Ties = tie_rule::half_even>
 
 static_assert(grid_policy<uniform_grid<tie_rule::half_even>>);
 static_assert(grid_policy<uniform_grid<tie_rule::half_up>>);
+static_assert(grid_policy<uniform_grid<tie_rule::half_away>>);
 
 } // namespace qlr

@@ -43,6 +43,9 @@ public:
   /// Elements of an array; otherwise 1.
   [[nodiscard]] index_t count() const { return count_; }
 
+  /// As stored: of a text its characters, of an array its elements one after the other.
+  [[nodiscard]] std::span<const std::byte> bytes() const { return bytes_; }
+
   /// The bytes of a text; nothing for another type.
   [[nodiscard]] std::optional<std::string_view> text() const {
     if (type_ != gguf_type::text) return std::nullopt;
