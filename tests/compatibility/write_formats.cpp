@@ -5,6 +5,8 @@
 //
 // Writes files in the formats of other libraries into FOLDER, and what this library decodes from them, for
 // the scripts beside it to compare with what those libraries decode.
+#include <compatibility/write_gguf.hpp>
+
 #include <qlr/io/bitsandbytes.hpp>
 #include <qlr/io/peft_writer.hpp>
 #include <qlr/quant/formats.hpp>
@@ -144,6 +146,9 @@ int main(int argc, char** argv) {
   try {
     write_bitsandbytes(argv[1]);
     write_peft(argv[1]);
+    const fs::path gguf = fs::path(argv[1]) / "gguf";
+    fs::create_directories(gguf);
+    write_gguf_files(gguf.string());
   } catch (const std::exception& caught) {
     std::fprintf(stderr, "write_formats: %s\n", caught.what());
     return 1;

@@ -1,16 +1,16 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
+#include <compatibility/write_gguf.hpp>
+#include <support/generators.hpp>
+
 #include <qlr/io/gguf_writer.hpp>
 #include <qlr/io/npy.hpp>
-
-#include "../support/generators.hpp"
 
 #include <cstddef>
 #include <string>
 #include <utility>
 #include <vector>
 
-/// Writes FOLDER/ours.gguf with one matrix in every block type, FOLDER/input.npy, and what each decodes to.
 void write_gguf_files(const std::string& folder) {
   using namespace qlr;
   matrix<float> w = test::weight_like_matrix(48, 256, 1);
