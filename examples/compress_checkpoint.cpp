@@ -7,6 +7,7 @@
 #include <compress_checkpoint/arguments.hpp>
 #include <compress_checkpoint/assemble.hpp>
 #include <compress_checkpoint/bar.hpp>
+#include <compress_checkpoint/gguf_output.hpp>
 #include <compress_checkpoint/layer.hpp>
 #include <compress_checkpoint/output_format.hpp>
 #include <compress_checkpoint/page.hpp>
@@ -82,27 +83,43 @@ std::vector<const layer_task*> share_of(const selection& chosen, const journal& 
   return mine;
 }
 
-void compress_one(const qlr::io::checkpoint_folder& input, const layer_task& task, const arguments& args,
-                  const journal& work, int process, const qlr::executor& run) {
-  const compressed_layer layer = compress_layer(input, task, args, run);
+/// What all processes read alike before they share the work.
+struct opened_input {
+  explicit opened_input(const arguments& args)
+      : folder(args.input), chosen(select_tensors(folder, args)), settings(settings_of(folder, args)) {
+    if (args.store == "gguf") llama = open_llama(folder, args);
+  }
+  qlr::io::checkpoint_folder folder;
+  selection chosen;
+  ordered_json settings;
+  std::optional<qlr::io::gguf_llama> llama; // for GGUF files
+};
+
+/// Writes a compressed tensor to the work folder; returns the names of its files.
+std::vector<std::string> write_parts(const opened_input& input, const layer_task& task,
+                                     const qlr::decomposition& parts, const arguments& args,
+                                     const journal& work) {
+  if (input.llama) return write_gguf_parts(*input.llama, task, parts, work);
   std::vector<std::string> files;
-  for (const part& stored : make_parts(args.store, task, layer.parts)) {
+  for (const part& stored : make_parts(args.store, task, parts)) {
     const char* const kind = stored.kind == part_kind::adapter ? ".adapter" : ".base";
     files.push_back(qlr::sentence(task.index, kind, ".safetensors"));
     std::vector<qlr::io::tensor_entry> entries;
     for (const qlr::io::owned_tensor& tensor : stored.tensors) entries.push_back(tensor.entry());
     qlr::io::write_safetensors(work.path_of(files.back()), entries, stored.metadata);
   }
-  work.note_tensor(process, task.name, files, layer.report);
+  return files;
 }
 
-void compress_share(const qlr::io::checkpoint_folder& input, const std::vector<const layer_task*>& tasks,
+void compress_share(const opened_input& input, const std::vector<const layer_task*>& tasks,
                     const arguments& args, const journal& work, const processes& all,
                     const qlr::executor& run) {
   bar shown(!args.quiet && all.is_first(), tasks);
   for (const layer_task* task : tasks) {
     shown.begin(*task);
-    compress_one(input, *task, args, work, all.rank(), run);
+    const compressed_layer layer = compress_layer(input.folder, *task, args, run);
+    work.note_tensor(all.rank(), task->name, write_parts(input, *task, layer.parts, args, work),
+                     layer.report);
     shown.end(*task);
   }
 }
@@ -110,7 +127,8 @@ void compress_share(const qlr::io::checkpoint_folder& input, const std::vector<c
 qlr::index_t bytes_below(const std::string& folder) {
   qlr::index_t sum = 0;
   for (const fs::directory_entry& entry : fs::recursive_directory_iterator(folder)) {
-    const bool is_weights = entry.path().extension() == ".safetensors";
+    const bool is_weights =
+        (entry.path().extension() == ".safetensors" || entry.path().extension() == ".gguf");
     const bool is_work = entry.path().parent_path().filename() == ".compress_checkpoint";
     if (is_weights && !is_work) sum += static_cast<qlr::index_t>(entry.file_size());
   }
@@ -126,15 +144,6 @@ void write_reports(const arguments& args, const journal& work, const ordered_jso
   if (!args.json.empty()) write_text(args.json, text);
 }
 
-/// What all processes read alike before they share the work.
-struct opened_input {
-  explicit opened_input(const arguments& args)
-      : folder(args.input), chosen(select_tensors(folder, args)), settings(settings_of(folder, args)) {}
-  qlr::io::checkpoint_folder folder;
-  selection chosen;
-  ordered_json settings;
-};
-
 /// Compresses what is not done yet and joins the files.
 void work_on(const opened_input& input, const arguments& args, journal& work, const processes& all) {
   const auto start = std::chrono::steady_clock::now();
@@ -144,7 +153,7 @@ void work_on(const opened_input& input, const arguments& args, journal& work, co
   all.together([&] { work.read(true); });
   qlr::thread_pool pool(args.threads);
   const std::vector<const layer_task*> tasks = share_of(input.chosen, work, all);
-  all.together([&] { compress_share(input.folder, tasks, args, work, all, qlr::executor(pool)); });
+  all.together([&] { compress_share(input, tasks, args, work, all, qlr::executor(pool)); });
   all.together([&] { work.read(false); });
   assemble(input.folder, input.chosen, args, work, all);
   all.together([&] {

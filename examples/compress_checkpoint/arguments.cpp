@@ -14,7 +14,8 @@ void add_options(CLI::App& app, arguments& args) {
   app.add_option("OUTPUT_DIR", args.output, "folder to write, made where it is missing")->required();
   app.add_option("--store", args.store,
                  "qlr: one layout for every method | bitsandbytes: 4-bit state dict and a PEFT adapter | "
-                 "svdquant: qweight, wscales, proj_down, proj_up, smooth_factor")
+                 "gguf: model and adapter for llama.cpp | svdquant: qweight, wscales, proj_down, proj_up, "
+                 "smooth_factor")
       ->capture_default_str();
   app.add_option("--include", args.include,
                  "regular expression, found anywhere in the name of a tensor to compress; may be repeated "
@@ -33,6 +34,8 @@ void add_options(CLI::App& app, arguments& args) {
       "--calibration", args.calibration,
       "folder with NAME.safetensors or NAME.npy for tensors, as decompose_matrix takes them, or an "
       "importance matrix (.gguf, .dat, .imatrix)");
+  app.add_option("--gguf-vocabulary", args.gguf_vocabulary,
+                 "gguf: a file of the same model whose tokenizer is copied (default: none)");
   app.add_option(
       "--spectrum", args.spectrum,
       "singular values of every matrix for the report, by a randomized SVD (default: those of L R)");
@@ -45,7 +48,7 @@ void add_options(CLI::App& app, arguments& args) {
 /// What the output format holds, unless something else is asked for.
 void set_usual_format(arguments& args) {
   if (!args.quantizer.empty() || args.store == "qlr") return;
-  args.quantizer = args.store == "svdquant" ? "int4" : "nf4";
+  args.quantizer = args.store == "gguf" ? "q4_0" : args.store == "svdquant" ? "int4" : "nf4";
   if (args.store == "svdquant" && args.scale.empty()) args.scale = "bf16";
 }
 
@@ -58,7 +61,7 @@ arguments parse_arguments(int argc, char** argv) {
   add_options(app, result);
   parse(app, argc, argv);
   if (result.json == "-") result.quiet = true;
-  constexpr auto stores = std::to_array<std::string_view>({"qlr", "bitsandbytes", "svdquant"});
+  constexpr auto stores = std::to_array<std::string_view>({"qlr", "bitsandbytes", "gguf", "svdquant"});
   require_one_of("store", result.store, stores);
   set_usual_format(result);
   check_decomposition_arguments(result);
@@ -66,5 +69,7 @@ arguments parse_arguments(int argc, char** argv) {
                ", allowed are 0 and above");
   qlr::require(result.spectrum >= 0, qlr::status_code::invalid_argument, "spectrum is ", result.spectrum,
                ", allowed are 0 and above");
+  qlr::require(result.gguf_vocabulary.empty() || result.store == "gguf", qlr::status_code::invalid_argument,
+               "--gguf-vocabulary is '", result.gguf_vocabulary, "', it needs --store gguf");
   return result;
 }

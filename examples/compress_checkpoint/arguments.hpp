@@ -15,7 +15,8 @@ struct arguments : decomposition_arguments {
   std::vector<std::string> include; ///< regular expressions; empty: every matrix but embeddings and heads
   std::vector<std::string> exclude;
   std::string plan;
-  std::string calibration;   ///< folder, or importance matrix
+  std::string calibration; ///< folder, or importance matrix
+  std::string gguf_vocabulary;
   qlr::index_t spectrum = 0; ///< singular values of each W in the report; 0: those of L R
   bool resume = false;
   bool one_file = false;

@@ -3,6 +3,7 @@
 #include <compress_checkpoint/assemble.hpp>
 
 #include <compress_checkpoint/config.hpp>
+#include <compress_checkpoint/gguf_output.hpp>
 #include <compress_checkpoint/output_format.hpp>
 #include <compress_checkpoint/publisher.hpp>
 
@@ -130,8 +131,13 @@ void write_companions(const publisher& out, const assembly& whole, const selecti
 
 void assemble(const qlr::io::checkpoint_folder& input, const selection& chosen, const arguments& args,
               const journal& work, const processes& all) {
-  const assembly whole(input, chosen, args, work);
   const publisher out(work, args, all.rank());
+  if (args.store == "gguf") {
+    return all.together([&] {
+      if (all.is_first()) assemble_gguf(input, chosen, args, work, out);
+    });
+  }
+  const assembly whole(input, chosen, args, work);
   all.together([&] {
     const std::vector<const joined_file*> files = whole.files();
     for (std::size_t i = 0; i < files.size(); ++i) {

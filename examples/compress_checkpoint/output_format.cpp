@@ -64,6 +64,10 @@ void check_store(const std::string& store, const std::string& method, const qlr:
     return;
   }
   refuse(method == "svdquant", "method", method, "methods that do not scale the inputs");
+  if (store == "gguf") {
+    const bool is_block = quantizer == "q4_0" || quantizer == "iq4_nl" || quantizer == "q8_0";
+    return refuse(!is_block, "quantizer", quantizer, "q4_0, iq4_nl and q8_0");
+  }
   refuse(quantizer != "nf4", "quantizer", quantizer, "nf4");
   constexpr auto groups = std::to_array<index_t>({32, 64, 128, 256, 512, 1024, 2048, 4096});
   refuse(std::ranges::find(groups, group_of(choice)) == groups.end(), "group_size", group_of(choice),
@@ -73,6 +77,7 @@ void check_store(const std::string& store, const std::string& method, const qlr:
 std::string objection(const std::string& store, const layer_task& task) {
   const index_t group = group_of(task.choice);
   if (store == "qlr") return {};
+  if (store == "gguf" && task.cols % 32 != 0) return "its rows are no multiple of 32, the size of a block";
   if (group > 0 && task.cols % group != 0) {
     return qlr::sentence("its rows are no multiple of ", group, ", the size of a group");
   }

@@ -33,7 +33,7 @@ void check_store(const std::string& store, const std::string& method, const qlr:
 /// Why the output format cannot hold this tensor as chosen; empty when it can.
 [[nodiscard]] std::string objection(const std::string& store, const layer_task& task);
 
-/// A decomposition in the tensors of the output format.
+/// A decomposition in the tensors of an output format of safetensors files.
 [[nodiscard]] std::vector<part> make_parts(const std::string& store, const layer_task& task,
                                            const qlr::decomposition& parts);
 

@@ -95,6 +95,7 @@ ordered_json settings_of(const qlr::io::checkpoint_folder& input, const argument
   settings["svd"] = args.svd;
   settings["calibration"] = args.calibration;
   settings["spectrum"] = args.spectrum;
+  settings["gguf_vocabulary"] = checksum_of(args.gguf_vocabulary);
   settings["input"] = ordered_json::array();
   for (std::size_t i = 0; i < input.num_shards(); ++i) settings["input"].push_back(fingerprint(input, i));
   return settings;

@@ -27,6 +27,7 @@
 #include <qlr/io/gguf.hpp>
 #include <qlr/io/gguf_adapter.hpp>
 #include <qlr/io/gguf_blocks.hpp>
+#include <qlr/io/gguf_llama.hpp>
 #include <qlr/io/gguf_writer.hpp>
 #include <qlr/io/imatrix.hpp>
 #include <qlr/io/join_safetensors.hpp>

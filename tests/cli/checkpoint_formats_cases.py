@@ -4,11 +4,13 @@
 that the report says."""
 
 import json
+import math
 import struct
 
 from checkpoint_support import CheckpointTest, read_all
 from support import Matrix, add, norm, product, read_safetensors, relative_error
 
+HEADS = 1  # key heads of the small model
 LAYERS = ["model.layers.1.self_attn.k_proj.weight", "model.layers.0.mlp.down_proj.weight"]
 
 
@@ -78,6 +80,56 @@ def read_svdquant(tensors: dict, module: str) -> tuple:
     return quantized, product(matrix_of(tensors[f"{module}.proj_up"]), [list(column) for column in zip(*down)])
 
 
+class Gguf:
+    """Metadata numbers and texts, and matrices of a GGUF file."""
+
+    def __init__(self, content: bytes):
+        self.content, self.at = content, 4
+        version, tensors, values = self.take("<IQQ")
+        assert content[:4] == b"GGUF" and version == 3
+        self.metadata = {self.text(): self.value() for _ in range(values)}
+        infos = [(self.text(), self.take(f"<{self.take('<I')[0]}Q"), *self.take("<IQ")) for _ in range(tensors)]
+        start = (self.at + 31) // 32 * 32
+        self.tensors = {name: self.matrix(shape, kind, start + offset) for name, shape, kind, offset in infos}
+
+    def take(self, layout: str) -> tuple:
+        values = struct.unpack_from(layout, self.content, self.at)
+        self.at += struct.calcsize(layout)
+        return values
+
+    def text(self) -> str:
+        length, = self.take("<Q")
+        self.at += length
+        return self.content[self.at - length:self.at].decode()
+
+    def value(self):
+        kind, = self.take("<I")
+        return self.text() if kind == 8 else self.take("<" + {4: "I", 6: "f", 7: "?"}[kind])[0]
+
+    def matrix(self, shape: tuple, kind: int, at: int) -> Matrix:
+        cols, count = shape[0], math.prod(shape)
+        if kind in (0, 1, 30):  # F32, F16, BF16
+            name, size = {0: ("F32", 4), 1: ("F16", 2), 30: ("BF16", 2)}[kind]
+            flat = values_of((name, None, self.content[at:at + size * count]))
+        else:  # Q4_0, Q8_0
+            flat, size = [], {2: 18, 8: 34}[kind]
+            for begin in range(at, at + count // 32 * size, size):
+                scale, = struct.unpack_from("<e", self.content, begin)
+                block = self.content[begin + 2:begin + size]
+                if kind == 2:
+                    codes = [byte & 15 for byte in block] + [byte >> 4 for byte in block]
+                    flat += [(code - 8) * scale for code in codes]
+                else:
+                    flat += [code * scale for code in struct.unpack("<32b", block)]
+        return [flat[i:i + cols] for i in range(0, count, cols)]
+
+
+def checkpoint_rows(rows: Matrix, heads: int) -> Matrix:
+    """From the order of GGUF files, pairs side by side, to that of checkpoints, halves of a head."""
+    head = len(rows) // heads
+    return [rows[h * head + 2 * (i % (head // 2)) + i // (head // 2)] for h in range(heads) for i in range(head)]
+
+
 class FormatTest(CheckpointTest):
     def setUp(self):
         super().setUp()
@@ -135,6 +187,35 @@ class FormatTest(CheckpointTest):
                 self.assertIn("model.layers.0.mlp.down_proj", config["llm_int8_skip_modules"])
                 peft = json.loads((folder / "adapter" / "adapter_config.json").read_text())
                 self.assertEqual((peft["r"], peft["lora_alpha"]), (6, 6))
+
+    def test_gguf(self):
+        for quantizer, file_type in (("q4_0", 2), ("q8_0", 7)):
+            with self.subTest(quantizer=quantizer):
+                report = self.compress("--store", "gguf", "--method", "loftq", "--rank", "6", "--quantizer", quantizer,
+                                       output=quantizer)
+                model = Gguf((self.folder / quantizer / "model.gguf").read_bytes())
+                adapter = Gguf((self.folder / quantizer / "adapter.gguf").read_bytes())
+                self.assertEqual(model.metadata["general.architecture"], "llama")
+                self.assertEqual(model.metadata["general.file_type"], file_type)
+                self.assertEqual(model.metadata["llama.embedding_length"], 64)
+                self.assertEqual((adapter.metadata["general.type"], adapter.metadata["adapter.lora.alpha"]), ("adapter", 0.0))
+                self.assertEqual(len(model.tensors), len(self.shapes))
+                self.assertEqual(model.tensors["token_embd.weight"], matrix_of(self.weights["model.embed_tokens.weight"]))
+                self.assertEqual(model.tensors["blk.1.ffn_norm.weight"][0],
+                                 values_of(self.weights["model.layers.1.post_attention_layernorm.weight"]))
+                for name, stored, heads in ((LAYERS[0], "blk.1.attn_k.weight", HEADS), (LAYERS[1], "blk.0.ffn_down.weight", 0)):
+                    sum_of_both = add(model.tensors[stored], product(adapter.tensors[stored + ".lora_b"],
+                                                                     adapter.tensors[stored + ".lora_a"]))
+                    self.check(report, name, checkpoint_rows(sum_of_both, heads) if heads else sum_of_both)
+
+    def test_gguf_refuses_other_models(self):
+        config = json.loads((self.folder / "in" / "config.json").read_text())
+        for change, part in (({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel"),
+                             ({"rope_scaling": {"factor": 2}}, "rope_scaling"), ({"num_attention_heads": None}, "num_attention_heads")):
+            self.write("in/config.json", json.dumps({**config, **change}).encode())
+            self.check_refused(["in", "out", "--store", "gguf"], part)
+        self.check_refused(["in", "out", "--store", "gguf", "--quantizer", "nf4"], "quantizer is 'nf4'", "q4_0")
+        self.check_refused(["in", "out", "--gguf-vocabulary", "x"], "--store gguf")
 
     def test_svdquant(self):
         report = self.compress("--store", "svdquant", "--method", "loftq", "--rank", "6")

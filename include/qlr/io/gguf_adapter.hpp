@@ -37,6 +37,14 @@ struct gguf_adapter {
   std::vector<gguf_adapter_pair> pairs; ///< in the order of the file
 };
 
+/// What an adapter file says besides its tensors; merge_gguf takes it to join adapters of single weights.
+[[nodiscard]] inline gguf_metadata gguf_adapter_metadata(std::string_view architecture) {
+  return {{"general.type", "adapter"},
+          {"general.architecture", architecture},
+          {"adapter.type", "lora"},
+          {"adapter.lora.alpha", 0.0F}};
+}
+
 /// Writes an adapter; pairs of rank 0 change nothing and are left out.
 ///
 /// @param type  F32, F16 or BF16
@@ -67,11 +75,7 @@ inline void save_gguf_adapter(const std::string& path, std::string_view architec
     add(pair.name + ".lora_a", is_embedding ? scaled : pair.right.view());
     add(pair.name + ".lora_b", is_embedding ? pair.right.view().transposed() : scaled);
   }
-  const gguf_metadata metadata{{"general.type", "adapter"},
-                               {"general.architecture", architecture},
-                               {"adapter.type", "lora"},
-                               {"adapter.lora.alpha", 0.0F}};
-  write_gguf(path, metadata, entries);
+  write_gguf(path, gguf_adapter_metadata(architecture), entries);
 }
 
 /// Reads an adapter; changes of norms are left out, as llama.cpp does.

@@ -39,4 +39,24 @@ inline constexpr std::array<std::pair<std::string_view, std::string_view>, 7> gg
   return {};
 }
 
+/// The same for every tensor of such a model, norms and embeddings among them.
+[[nodiscard]] inline std::string gguf_tensor_name_of(std::string_view name) {
+  constexpr std::string_view ending = ".weight";
+  if (name == "model.embed_tokens.weight") return "token_embd.weight";
+  if (name == "model.norm.weight") return "output_norm.weight";
+  for (const auto& [layer, gguf_layer] :
+       {std::pair<std::string_view, std::string_view>{"input_layernorm", "attn_norm"},
+        {"post_attention_layernorm", "ffn_norm"}}) {
+    const std::string tail = "." + std::string(layer) + std::string(ending);
+    if (!name.ends_with(tail)) continue;
+    // The block number of a layer that gguf_name_of knows.
+    const std::string block =
+        gguf_name_of(std::string(name.substr(0, name.size() - tail.size())) + ".mlp.up_proj.weight");
+    return block.empty() ? block
+                         : block.substr(0, block.size() - std::string_view("ffn_up.weight").size()) +
+                               std::string(gguf_layer) + std::string(ending);
+  }
+  return gguf_name_of(name);
+}
+
 } // namespace qlr::io::detail
