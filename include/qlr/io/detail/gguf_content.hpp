@@ -9,6 +9,7 @@
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <functional>
 #include <map>
 #include <span>
@@ -23,14 +24,16 @@ namespace qlr::io {
 namespace detail {
 
 inline void append_bytes(std::vector<std::byte>& target, std::string_view text) {
-  const auto bytes = std::as_bytes(std::span(text));
-  target.insert(target.end(), bytes.begin(), bytes.end());
+  const std::size_t at = target.size();
+  target.resize(at + text.size());
+  if (!text.empty()) std::memcpy(target.data() + at, text.data(), text.size());
 }
 
 template <class T>
 void append_number(std::vector<std::byte>& target, T value) {
-  const auto bytes = std::as_bytes(std::span(&value, 1));
-  target.insert(target.end(), bytes.begin(), bytes.end());
+  const std::size_t at = target.size();
+  target.resize(at + sizeof value);
+  std::memcpy(target.data() + at, &value, sizeof value);
 }
 
 inline void append_text(std::vector<std::byte>& target, std::string_view text) {
