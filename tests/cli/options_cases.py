@@ -97,7 +97,7 @@ class MethodAndQuantizerTest(CommandLineTest):
             with self.subTest(quantizer=quantizer):
                 found = self.run_json("w.safetensors", "--method", "qlora", "--quantizer", quantizer)
                 bits, group = bits_of(quantizer), found["group_size"]
-                expected_group = {"mxi": 32, "mxf": 32, "bfp": 16, "nvf": 16, "q4_": 32, "iq4": 32}
+                expected_group = {"mxi": 32, "mxf": 32, "bfp": 16, "nvf": 16, "q4_": 32, "q8_": 32, "iq4": 32}
                 self.assertEqual(group, expected_group.get(quantizer[:3], 64))
                 zeros = bits if quantizer.startswith("uint") else 0
                 expected = bits + (8 * SCALE_BYTES[found["scale"]] + zeros) / group
