@@ -68,6 +68,7 @@ def gguf_files():
     yield "q4_0_scale_nan", gguf(tensors=[gguf_tensor(dims=(32,), kind=2)], data=b"\1\x7e" + bytes(16))
     yield "unsupported_q4_1", one_gguf(40, kind=3, dims=(32, 2))
     yield "unsupported_unknown_type", one_gguf(36, kind=1000)
+    yield "unsupported_unknown_type_huge", one_gguf(36, kind=1000, dims=(1 << 55, 2))
     yield "unsupported_version_1", gguf(version=1)
     yield "unsupported_version_4", gguf(version=4)
     yield "unsupported_big_endian", gguf(version=0x03000000)
@@ -157,6 +158,8 @@ def imatrix_files():
     yield "ok_gguf_no_squares", gguf_imatrix(counts)
     yield "unsupported_gguf_q4_1", gguf(tensors=[gguf_tensor("w.in_sum2", (32,), 3), gguf_tensor("w.counts", (1,), 0, 32)],
                                         data=bytes(36))
+    yield "unsupported_gguf_type_huge", gguf(tensors=[gguf_tensor("w.in_sum2", (1 << 55, 2), 1000),
+                                                      gguf_tensor("w.counts", (1,), 0, 32)], data=bytes(36))
     yield "unsupported_gguf_version_1", gguf(version=1)
     yield "non_finite_plain", plain_imatrix(("w", 2, (1, nan)))
     yield "non_finite_plain_count_0", plain_imatrix(("w", 0, (0, infinity)))

@@ -90,11 +90,13 @@ public:
   /// @throws qlr::error unsupported: another element type;  malformed_file: a scale that is not finite
   [[nodiscard]] matrix<float> read_matrix(std::string_view name) const {
     const gguf_tensor_info& tensor = find(name);
-    if (is_gguf_quantized(tensor.type) && tensor.num_bytes > 0) return dequantize(read_quantized(name));
+    const bool is_blocks = is_gguf_quantized(tensor.type);
+    if (is_blocks && tensor.num_bytes > 0) return dequantize(read_quantized(name));
     const auto [rows, cols] = matrix_shape(tensor);
+    if (is_blocks) return {rows, cols};               // without elements it may claim 2^62 rows
+    const converter convert = find_converter(tensor); // first: of another type any shape may be claimed
     matrix<float> result(rows, cols);
-    if (is_gguf_quantized(tensor.type)) return result; // without elements it may claim 2^62 rows
-    find_converter(tensor)(bytes_of(tensor).data(), result.size(), result.data());
+    convert(bytes_of(tensor).data(), result.size(), result.data());
     return result;
   }
 
