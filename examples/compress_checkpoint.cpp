@@ -111,15 +111,26 @@ std::vector<std::string> write_parts(const opened_input& input, const layer_task
   return files;
 }
 
+/// Compresses one tensor, writes its files and notes them.
+///
+/// @throws qlr::error with the name of the tensor
+void compress_one(const opened_input& input, const layer_task& task, const arguments& args,
+                  const journal& work, int process, const qlr::executor& run) {
+  try {
+    const compressed_layer layer = compress_layer(input.folder, task, args, run);
+    work.note_tensor(process, task.name, write_parts(input, task, layer.parts, args, work), layer.report);
+  } catch (const qlr::error& failure) {
+    qlr::fail(failure.code(), "tensor '", task.name, "': ", failure.what());
+  }
+}
+
 void compress_share(const opened_input& input, const std::vector<const layer_task*>& tasks,
                     const arguments& args, const journal& work, const processes& all,
                     const qlr::executor& run) {
   bar shown(!args.quiet && all.is_first(), tasks);
   for (const layer_task* task : tasks) {
     shown.begin(*task);
-    const compressed_layer layer = compress_layer(input.folder, *task, args, run);
-    work.note_tensor(all.rank(), task->name, write_parts(input, *task, layer.parts, args, work),
-                     layer.report);
+    compress_one(input, *task, args, work, all.rank(), run);
     shown.end(*task);
   }
 }

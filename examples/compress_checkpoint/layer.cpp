@@ -120,8 +120,10 @@ ordered_json describe(const layer_task& task, const qlr::decompose_result& resul
           {"bytes", parts.storage_bytes()}};
 }
 
-compressed_layer compress(const qlr::io::checkpoint_folder& input, const layer_task& task,
-                          const arguments& args, const qlr::executor& run) {
+} // namespace
+
+compressed_layer compress_layer(const qlr::io::checkpoint_folder& input, const layer_task& task,
+                                const arguments& args, const qlr::executor& run) {
   const auto start = std::chrono::steady_clock::now();
   const weight_matrix stored(input.shard(task.shard_index), task.name);
   const qlr::matrix_view<const float> weight = stored.view();
@@ -142,17 +144,6 @@ compressed_layer compress(const qlr::io::checkpoint_folder& input, const layer_t
   report["notes"] = data.notes;
   report["seconds"] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return {std::move(result.best), std::move(report)};
-}
-
-} // namespace
-
-compressed_layer compress_layer(const qlr::io::checkpoint_folder& input, const layer_task& task,
-                                const arguments& args, const qlr::executor& run) {
-  try {
-    return compress(input, task, args, run);
-  } catch (const qlr::error& failure) {
-    qlr::fail(failure.code(), "tensor '", task.name, "': ", failure.what());
-  }
 }
 
 void check_calibration_path(const arguments& args) {

@@ -16,7 +16,7 @@ struct compressed_layer {
 
 /// Reads one matrix, decomposes it and lets its pages go.
 ///
-/// @throws qlr::error with the name of the tensor
+/// @throws qlr::error as load_calibration and decompose
 /// @memory what decompose() takes, and W in float unless it is stored so
 [[nodiscard]] compressed_layer compress_layer(const qlr::io::checkpoint_folder& input, const layer_task& task,
                                               const arguments& args, const qlr::executor& run);

@@ -249,6 +249,16 @@ class FormatTest(CheckpointTest):
             self.assertEqual(entry["metric"], "diagonal" if is_known else "none")
             self.assertEqual([note for note in entry["notes"] if "has no file" in note] == [], is_known)
 
+    def test_importance_matrix(self):
+        name, cols = b"blk.1.attn_k.weight", self.shapes[LAYERS[0]][1]
+        self.write("i.dat", struct.pack("<ii", 1, len(name)) + name + struct.pack("<ii", 3, cols) +
+                   struct.pack(f"<{cols}f", *(3.0 + j % 5 for j in range(cols))))
+        report = self.compress("--method", "qera-approx", "--rank", "4", "--calibration", "i.dat")
+        for entry in report["tensors"]:
+            is_known = entry["name"] == LAYERS[0]
+            self.assertEqual(entry["metric"], "diagonal" if is_known else "none")
+            self.assertEqual(any("has no entry" in note for note in entry["notes"]), not is_known)
+
     def test_plan(self):
         rows, cols = self.shapes[LAYERS[0]]
         plan = {"tensors": [{"name": LAYERS[0], "rows": rows, "cols": cols, "quantizer": "nf2", "group_size": 32,

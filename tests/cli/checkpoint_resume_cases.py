@@ -104,12 +104,24 @@ class DiskTest(CheckpointTest):
             done = self.run_program("in", "small/out", *OPTIONS)
             self.assertEqual(done.returncode, 2)
             self.assertIn(b"No space left", done.stderr)
+            self.assertIn(b"tensor 'model.layers.", done.stderr)
             self.assertEqual(done.stderr.count(b"\n"), 1)
             self.assertTrue(list(folder.glob(f"out/{WORK}/*.base.safetensors")), "nothing was finished")
             subprocess.run(["mount", "-o", "remount,size=4m", str(folder)], check=True)
             self.run_ok("in", "small/out", *OPTIONS, "--resume")
             self.run_ok("in", "out", *OPTIONS)
             self.assertEqual(outputs(folder / "out"), outputs(self.folder / "out"))
+        finally:
+            subprocess.run(["umount", str(folder)], check=True)
+
+    def test_read_only_file_system(self):
+        folder = self.folder / "sealed"
+        folder.mkdir()
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(folder)], capture_output=True)
+        if done.returncode != 0:
+            self.skipTest("a file system of its own cannot be mounted here")
+        try:
+            self.check_refused(["in", "sealed/out", *OPTIONS], "sealed/out", "Read-only")
         finally:
             subprocess.run(["umount", str(folder)], check=True)
 
