@@ -1,0 +1,14 @@
+// SPDX-FileCopyrightText: 2026 The qlr authors
+// SPDX-License-Identifier: MIT
+#pragma once
+
+// Training on the CPU: layers whose low-rank part is learned, optimizers, and their state in files.
+
+#include <qlr/train/concepts.hpp>
+#include <qlr/train/dense_layer.hpp>
+#include <qlr/train/finite.hpp>
+#include <qlr/train/learning_rate.hpp>
+#include <qlr/train/optimizer.hpp>
+#include <qlr/train/parameter.hpp>
+#include <qlr/train/state.hpp>
+#include <qlr/train/storage.hpp>
