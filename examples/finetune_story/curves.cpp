@@ -40,9 +40,10 @@ text{font:13px system-ui,sans-serif;fill:#1b1f24}
 /// The colours of Okabe and Ito, which the colour-blind can tell apart; yellow, black and sky blue are
 /// changed for a white background, two are added.
 constexpr std::array<const char*, 9> colours{"#0072b2", "#d55e00", "#009e73", "#b8579a", "#c58500",
-                                             "#3aa0dc", "#6d6100", "#333b45", "#767c84"};
-/// As 5 and 9 have no common factor, 45 curves differ from each other.
+                                             "#333b45", "#3aa0dc", "#6d6100", "#767c84"};
 constexpr std::array<const char*, 5> dashes{"none", "8 4", "2 3", "12 3 2 3", "5 2"};
+/// As 6 and 5 have no common factor, 30 curves differ from each other even without colours.
+constexpr std::size_t num_marks = 6;
 
 struct point {
   double x = 0;
@@ -142,7 +143,7 @@ std::string marks_path(const drawn_curve& drawn, std::size_t index, std::size_t 
     for (const point& at : run) {
       const double x = in.x.place(at.x);
       if (x < next && run.size() > 1) continue;
-      path += mark_path(index % colours.size(), x, in.y.place(at.y));
+      path += mark_path(index % num_marks, x, in.y.place(at.y));
       while (next <= x) next += distance;
     }
   }
@@ -183,7 +184,7 @@ std::string legend_entry(const std::string& name, std::size_t index) {
   const double y = plot_top + entry_height * (static_cast<double>(index) + 0.5);
   const std::string sample = "M" + point_text(legend_left, y) + "h36";
   return in_colour(index, path_element("line", sample, dash_attribute(index)) +
-                              path_element("mark", mark_path(index % colours.size(), legend_left + 18, y))) +
+                              path_element("mark", mark_path(index % num_marks, legend_left + 18, y))) +
          text_element(legend_text, y + 4.5, "name", shortened(name, longest_name));
 }
 
