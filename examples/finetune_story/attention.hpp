@@ -4,6 +4,7 @@
 
 #include <finetune_story/batch.hpp>
 #include <finetune_story/elementwise.hpp>
+#include <finetune_story/product.hpp>
 #include <story/checkpoint.hpp>
 
 #include <qlr/core/parallel.hpp>
@@ -37,12 +38,12 @@ public:
     auto task = [&](qlr::index_t index) { // a text and a head
       const head_of_text at = head_at(shape, index);
       const qlr::matrix_view<T> p = probabilities.middle_rows(index * shape.length, shape.length);
-      as_eigen(p).noalias() = as_eigen(at.query(x.queries)) * as_eigen(at.key(x.keys)).transpose();
+      write_product(as_eigen(p), as_eigen(at.query(x.queries)), as_eigen(at.key(x.keys)).transpose());
       for (qlr::index_t t = 0; t < shape.length; ++t) {
         apply_softmax(p.row(t), t + 1, scale_);
         for (qlr::index_t later = t + 1; later < shape.length; ++later) p(t, later) = T{0};
       }
-      as_eigen(at.query(x.attended)).noalias() = as_eigen(p) * as_eigen(at.key(x.values));
+      write_product(as_eigen(at.query(x.attended)), as_eigen(p), as_eigen(at.key(x.values)));
     };
     run(shape.sequences * num_kv_heads_ * group_, task);
   }
@@ -92,7 +93,7 @@ private:
   void backward_head(const head_of_text& at, const attention_operands<T>& x, qlr::matrix_view<const T> p,
                      const attention_operands<T>& grad, qlr::matrix_view<T> scores, bool adds_keys) const {
     const auto g = as_eigen(at.query(grad.attended));
-    as_eigen(scores).noalias() = g * as_eigen(at.key(x.values)).transpose();
+    write_product(as_eigen(scores), g, as_eigen(at.key(x.values)).transpose());
     for (qlr::index_t t = 0; t < at.rows; ++t) {
       const T mean = dot_product(at.query(grad.attended).row(t), at.query(x.attended).row(t), size_);
       for (qlr::index_t s = 0; s < at.rows; ++s) scores(t, s) = scale_ * p(t, s) * (scores(t, s) - mean);
@@ -101,9 +102,9 @@ private:
       as_eigen(at.key(grad.keys)).setZero();
       as_eigen(at.key(grad.values)).setZero();
     }
-    as_eigen(at.query(grad.queries)).noalias() = as_eigen(scores) * as_eigen(at.key(x.keys));
-    as_eigen(at.key(grad.keys)).noalias() += as_eigen(scores).transpose() * as_eigen(at.query(x.queries));
-    as_eigen(at.key(grad.values)).noalias() += as_eigen(p).transpose() * g;
+    write_product(as_eigen(at.query(grad.queries)), as_eigen(scores), as_eigen(at.key(x.keys)));
+    add_product(as_eigen(at.key(grad.keys)), as_eigen(scores).transpose(), as_eigen(at.query(x.queries)));
+    add_product(as_eigen(at.key(grad.values)), as_eigen(p).transpose(), g);
   }
 
   qlr::index_t num_kv_heads_;

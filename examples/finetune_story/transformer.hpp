@@ -6,6 +6,7 @@
 #include <finetune_story/block.hpp>
 #include <finetune_story/cross_entropy.hpp>
 #include <finetune_story/norm.hpp>
+#include <finetune_story/product.hpp>
 #include <finetune_story/weights.hpp>
 
 #include <qlr/core/parallel.hpp>
@@ -187,8 +188,8 @@ private:
     final_norm_.forward(at.stream.view(), x, at.factors.shape(tokens, 1));
     const qlr::matrix_view<T> y = at.logits.shape(tokens, config_.num_tokens);
     qlr::for_each_range(run, tokens, rows_per_task, [&](qlr::index_t begin, qlr::index_t end) {
-      as_eigen(y.middle_rows(begin, end - begin)).noalias() =
-          as_eigen(x.middle_rows(begin, end - begin)) * as_eigen(embedding_.values().view()).transpose();
+      write_product(as_eigen(y.middle_rows(begin, end - begin)), as_eigen(x.middle_rows(begin, end - begin)),
+                    as_eigen(embedding_.values().view()).transpose());
     });
   }
 
@@ -206,8 +207,9 @@ private:
     const qlr::matrix_view<T> grad_logits = training_.logits.view();
     const qlr::matrix_view<T> grad_normed = grad_normed_.shape(tokens, config_.dim);
     qlr::for_each_range(run, tokens, rows_per_task, [&](qlr::index_t begin, qlr::index_t end) {
-      as_eigen(grad_normed.middle_rows(begin, end - begin)).noalias() =
-          as_eigen(grad_logits.middle_rows(begin, end - begin)) * as_eigen(embedding_.values().view());
+      write_product(as_eigen(grad_normed.middle_rows(begin, end - begin)),
+                    as_eigen(grad_logits.middle_rows(begin, end - begin)),
+                    as_eigen(embedding_.values().view()));
     });
     if (trains_everything_) {
       add_head_gradient(grad_logits, run);
@@ -222,9 +224,9 @@ private:
   void add_head_gradient(qlr::matrix_view<T> grad_logits, const qlr::executor& run) {
     const qlr::matrix_view<T> gradient = embedding_.gradient().view();
     qlr::for_each_range(run, config_.num_tokens, rows_per_task, [&](qlr::index_t begin, qlr::index_t end) {
-      as_eigen(gradient.middle_rows(begin, end - begin)).noalias() +=
-          as_eigen(middle_columns(grad_logits, begin, end - begin)).transpose() *
-          as_eigen(training_.normed.view());
+      add_product(as_eigen(gradient.middle_rows(begin, end - begin)),
+                  as_eigen(middle_columns(grad_logits, begin, end - begin)).transpose(),
+                  as_eigen(training_.normed.view()));
     });
   }
 
