@@ -70,6 +70,9 @@ public:
   }
 
   /// Y (t, dim) of X (t, dim); keeps what backward needs. Y may be X.
+  ///
+  /// @throws qlr::error invalid_argument: no text, or one that is empty or longer than the context
+  /// @throws qlr::error shape_mismatch: X or Y
   void forward(batch_shape shape, qlr::matrix_view<const T> x, qlr::matrix_view<T> y,
                const qlr::executor& run = {}) {
     forward(shape, x, y, saved_, run);
@@ -78,6 +81,8 @@ public:
   void forward(batch_shape shape, qlr::matrix_view<const T> x, qlr::matrix_view<T> y,
                block_activations<T>& kept, const qlr::executor& run) const {
     set_shapes(shape, kept);
+    check_stream(shape, "X", x);
+    check_stream(shape, "Y", y);
     as_eigen(kept.input.view()) = as_eigen(x);
     attend(kept, run);
     feed_forward(kept, y, run);
@@ -86,12 +91,13 @@ public:
   /// Adds the gradients of the last forward's loss to the parameters and writes the gradient of X, unless
   /// that view is empty. grad_x may be grad_y. May be called several times.
   void backward(qlr::matrix_view<const T> grad_y, qlr::matrix_view<T> grad_x, const qlr::executor& run = {}) {
-    const qlr::index_t tokens = saved_.shape.tokens();
-    grad_middle_.shape(tokens, config_.dim);
+    check_stream(saved_.shape, "the gradient of Y", grad_y);
+    const bool wants_x = grad_x.data() != nullptr;
+    if (wants_x) check_stream(saved_.shape, "the gradient of X", grad_x);
+    grad_middle_.shape(saved_.shape.tokens(), config_.dim);
     as_eigen(grad_middle_.view()) = as_eigen(grad_y);
     backward_feed_forward(grad_y, run);
     backward_attention(run);
-    const bool wants_x = grad_x.data() != nullptr;
     backward_projections(wants_x, run);
     if (wants_x) as_eigen(grad_x) = as_eigen(grad_middle_.view());
   }
@@ -148,6 +154,12 @@ public:
 
 private:
   using view = qlr::matrix_view<T>;
+
+  void check_stream(batch_shape shape, const char* name, qlr::matrix_view<const T> x) const {
+    qlr::require(x.rows() == shape.tokens() && x.cols() == config_.dim && x.has_contiguous_rows(),
+                 qlr::status_code::shape_mismatch, name, " is ", x.rows(), " x ", x.cols(), ", it must be ",
+                 shape.tokens(), " x ", config_.dim, " with contiguous rows");
+  }
 
   void set_shapes(batch_shape shape, block_activations<T>& kept) const {
     check_batch_shape(config_, shape);
