@@ -4,6 +4,7 @@
 
 // Training on the CPU: layers whose low-rank part is learned, optimizers, and their state in files.
 
+#include <qlr/train/any_layer.hpp>
 #include <qlr/train/concepts.hpp>
 #include <qlr/train/dense_layer.hpp>
 #include <qlr/train/finite.hpp>
