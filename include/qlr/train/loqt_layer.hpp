@@ -31,15 +31,15 @@ struct loqt_options {
   std::uint64_t seed = 0; ///< of the singular vectors of the gradient
 };
 
-/// A linear layer that is trained from quantized weights on (LoQT): W = Q + s L R, of whose factors one, T, is
-/// trained and the other, P, holds singular vectors of a gradient of the dense weight.
+/// A linear layer that is trained from quantized weights on (LoQT): W = Q + s L R, of whose factors one, T,
+/// is trained and the other, P, holds singular vectors of a gradient of the dense weight.
 ///
-/// R = P^T is frozen where n <= m, else L = P, so that P is the smaller one. At every refresh the low-rank part
-/// is merged into the weight, which is quantized again, and the next P is taken from the next gradient:
+/// R = P^T is frozen where n <= m, else L = P, so that P is the smaller one. At every refresh the low-rank
+/// part is merged into the weight, which is quantized again, and the next P is taken from the next gradient:
 ///
 ///     layer.start_refresh();                                    // not for a new layer, which begins there
-///     layer.forward(...); layer.backward(...);                  // any number of batches, no optimizer's step
-///     layer.finish_refresh();
+///     layer.forward(...); layer.backward(...);                  // any number of batches, no optimizer's
+///     step layer.finish_refresh();
 ///
 /// T keeps its place in memory and its shape, so an optimizer's state goes on.
 /// @tparam Storage  of P and T
@@ -53,8 +53,8 @@ public:
   /// Begins in the middle of a refresh: Q is the quantized weight, and there is no low-rank part.
   ///
   /// @param weight  W (m,n), any strides
-  /// @throws qlr::error invalid_argument: a rank outside 0 to min(m,n), a scale that is not positive, negative
-  /// compensation_steps, a group size that does not suit the shape, or W is empty
+  /// @throws qlr::error invalid_argument: a rank outside 0 to min(m,n), a scale that is not positive,
+  /// negative compensation_steps, a group size that does not suit the shape, or W is empty
   /// @throws qlr::error non_finite: NaN or infinity in W
   loqt_layer(matrix_view<const float> weight, any_quantizer quantizer, const loqt_options& options = {},
              const executor& run = {})
@@ -81,8 +81,8 @@ public:
     const factors f = current_factors();
     product_.forward(x, f.view(options_.scale), y, run);
   }
-  /// See trainable_layer; while the layer is refreshed, the gradient of the dense weight is added up instead of
-  /// that of T.
+  /// See trainable_layer; while the layer is refreshed, the gradient of the dense weight is added up instead
+  /// of that of T.
   ///
   /// @throws qlr::error shape_mismatch, invalid_argument: X or a gradient does not fit
   void backward(matrix_view<const compute_type> x, matrix_view<const compute_type> grad_y,
@@ -114,8 +114,8 @@ public:
   /// Takes P from the gradient since start_refresh(), or, where that is zero, from W - Q; then finds Q and T
   /// by compensation, and frees W and the gradient.
   ///
-  /// P holds the leading right singular vectors where L is trained, else the left ones. Of Q = the quantized W
-  /// with T = 0 and the pairs (Q, T) of the rounds, the one nearest to W is kept.
+  /// P holds the leading right singular vectors where L is trained, else the left ones. Of Q = the quantized
+  /// W with T = 0 and the pairs (Q, T) of the rounds, the one nearest to W is kept.
   /// @throws qlr::error invalid_argument: the layer is not being refreshed;  non_finite: the gradient
   /// @throws qlr::error unsupported: a scale beyond the range of its format
   /// @throws qlr::error numerical_failure: no singular vectors
@@ -143,15 +143,14 @@ public:
     return product_.stored_bytes() + projection_.stored_bytes() +
            factor_.size() * static_cast<index_t>(sizeof(Storage));
   }
-  /// What a refresh takes besides: W and the gradient, and at its end two quantized matrices and the vectors of
-  /// the randomized SVD.
+  /// What a refresh takes besides: W and the gradient, and at its end two quantized matrices and the vectors
+  /// of the randomized SVD.
   [[nodiscard]] index_t refresh_bytes() const {
     const index_t size = rows() * cols();
     const auto gradient = static_cast<index_t>(sizeof(compute_type)) * size;
     const index_t narrowed = std::same_as<compute_type, float> ? 0 : 4 * size;
     const randomized_svd_options svd = svd_options();
-    const index_t vectors =
-        std::min(svd.cold_blocks * (rank() + svd.oversampling), std::min(rows(), cols()));
+    const index_t vectors = std::min(svd.cold_blocks * (rank() + svd.oversampling), std::min(rows(), cols()));
     return 4 * size + gradient + narrowed + 2 * quantizer_.layout(rows(), cols()).storage_bytes() +
            4 * vectors * (rows() + cols());
   }
@@ -233,11 +232,10 @@ private:
     matrix<float> out(rows(), cols());
     for_each_range(run, rows(), detail::tile_rows, [&](index_t begin, index_t end) {
       detail::row_major<compute_type> weight(end - begin, cols());
-      product_.load(begin, weight);
+      product_.load(begin, detail::view(weight));
       if (rank() > 0) {
-        const detail::row_major<compute_type> part =
-            detail::map(f.left.view().middle_rows(begin, end - begin)) * detail::map(f.right.view());
-        weight += static_cast<compute_type>(options_.scale) * part;
+        weight += static_cast<compute_type>(options_.scale) *
+                  detail::product(f.left.view().middle_rows(begin, end - begin), f.right.view());
       }
       detail::map(out.view().middle_rows(begin, end - begin)) = weight.template cast<float>();
     });
@@ -250,7 +248,9 @@ private:
       subtract_quantized(gradient, run);
     detail::projection<Storage> next = projection_;
     next.assign(leading_vectors(gradient, run), run);
-    if (options_.compensation_steps > 0 && rank() > 0) {
+    if (options_.compensation_steps == 0 || rank() == 0) {
+      clear_factor();
+    } else {
       const matrix<float>& weight = refresh_->weight;
       const detail::compensation<Storage> fit(weight, next.vectors(), trains_left(), options_.scale, run);
       const auto best = fit.best_of(options_.compensation_steps, product_.quantized(), quantizer_, gradient);
@@ -262,7 +262,8 @@ private:
 
   /// W - Q.
   void subtract_quantized(matrix<float>& out, const executor& run) const {
-    for_each_decoded_row(product_.quantized().view(), run, [&](index_t i, const float* q) {
+    const quantized_matrix quantized = product_.quantized();
+    for_each_decoded_row(quantized.view(), run, [&](index_t i, const float* q) {
       for (index_t j = 0; j < cols(); ++j) out(i, j) = refresh_->weight(i, j) - q[j];
     });
   }

@@ -21,10 +21,11 @@ struct low_rank_options {
   std::uint64_t seed = 0; ///< of R
 };
 
-/// A linear layer whose low-rank part is trained over a fixed Q: W = Q diag(1 / input_scales) + s L R (QLoRA).
+/// A linear layer whose low-rank part is trained over a fixed Q: W = Q diag(1 / input_scales) + s L R
+/// (QLoRA).
 ///
-/// In float the forward product is the fused one, straight from packed codes; backward decodes a few rows of Q
-/// at a time.
+/// In float the forward product is the fused one, straight from packed codes; backward decodes a few rows of
+/// Q at a time.
 /// @tparam Storage  of L and R
 /// @memory packed Q, see packed_weights, L and R with their gradients
 /// @see Dettmers et al., QLoRA, arXiv 2305.14314
@@ -99,8 +100,8 @@ public:
   /// @param storage  what L and R are rounded to
   /// @throws qlr::error non_finite: an entry of a factor;  unsupported: one beyond the range of fp16
   [[nodiscard]] decomposition to_decomposition(factor_storage storage = factor_storage::fp32) const {
-    return detail::make_decomposition(product_.quantized(), left_.widened(), right_.widened(), scale_, storage,
-                                      input_scales_);
+    return detail::make_decomposition(product_.quantized(), left_.widened(), right_.widened(), scale_,
+                                      storage, input_scales_);
   }
 
 private:

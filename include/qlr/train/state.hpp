@@ -28,7 +28,8 @@
 // which names each of them once: archive.values (a matrix), archive.bytes (a vector of bytes of a fixed
 // size), archive.series (a vector of numbers of any length), archive.number (one integer). The same function
 // saves and loads; archive.is_loading() tells which, for what is rebuilt from its parts, and
-// archive.is_saving() for what can be loaded at any time but not saved. Neither holds while a file is checked.
+// archive.is_saving() for what can be loaded at any time but not saved. Neither holds while a file is
+// checked.
 
 namespace qlr::train {
 

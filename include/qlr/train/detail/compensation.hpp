@@ -4,6 +4,7 @@
 
 #include <qlr/host/backend.hpp>
 #include <qlr/quant/formats.hpp>
+#include <qlr/train/detail/products.hpp>
 #include <qlr/train/detail/weight_rows.hpp>
 #include <qlr/train/storage.hpp>
 
@@ -39,8 +40,8 @@ public:
     dual_ = host::map(std::as_const(dual)).template cast<double>();
   }
 
-  /// The best pair of `steps` rounds in which Q is made from what s L R leaves of W, and T from what Q leaves;
-  /// Q = `plain` with T = 0 where none is better.
+  /// The best pair of `steps` rounds in which Q is made from what s L R leaves of W, and T from what Q
+  /// leaves; Q = `plain` with T = 0 where none is better.
   ///
   /// @param plain  the quantized W
   /// @param rest   (m,n), overwritten
@@ -74,8 +75,8 @@ private:
     for (index_t i = 0; i < count; ++i) {
       decode(begin + i, row.data());
       for (index_t j = 0; j < q.cols(); ++j) {
-        out(i, j) =
-            static_cast<double>(weight_(begin + i, j)) - static_cast<double>(row[static_cast<std::size_t>(j)]);
+        out(i, j) = static_cast<double>(weight_(begin + i, j)) -
+                    static_cast<double>(row[static_cast<std::size_t>(j)]);
       }
     }
     return out;
@@ -94,10 +95,9 @@ private:
         const index_t count = std::min(tile_rows, piece_end - begin);
         const dense left_over = residual(q, begin, count);
         if (fits_left_) {
-          const dense rows = left_over * dual_.transpose(); // (tile,r)
-          exact.middleRows(begin, count) = rows;
+          exact.middleRows(begin, count) = product(view(left_over), view(dual_).transposed()); // (tile,r)
         } else {
-          part.noalias() += dual_.middleCols(begin, count) * left_over; // (r,n)
+          add_product(middle_cols(view(dual_), begin, count), view(left_over), part); // (r,n)
         }
       }
     });
@@ -118,13 +118,16 @@ private:
     std::vector<double> sums(static_cast<std::size_t>((q.rows() + tile_rows - 1) / tile_rows));
     for_each_range(run_, q.rows(), tile_rows, [&](index_t begin, index_t end) {
       const index_t count = end - begin;
-      const dense product = fits_left_ ? dense(trained.middleRows(begin, count) * vectors_)
-                                       : dense(vectors_.middleCols(begin, count).transpose() * trained);
+      const dense low_rank =
+          fits_left_ ? product(view(trained).middle_rows(begin, count), view(vectors_))
+                     : product(middle_cols(view(vectors_), begin, count).transposed(), view(trained));
       for (index_t i = 0; i < count; ++i) {
         for (index_t j = 0; j < q.cols(); ++j)
-          rest(begin + i, j) = static_cast<float>(static_cast<double>(weight_(begin + i, j)) - product(i, j));
+          rest(begin + i, j) =
+              static_cast<float>(static_cast<double>(weight_(begin + i, j)) - low_rank(i, j));
       }
-      sums[static_cast<std::size_t>(begin / tile_rows)] = (residual(q, begin, count) - product).squaredNorm();
+      sums[static_cast<std::size_t>(begin / tile_rows)] =
+          (residual(q, begin, count) - low_rank).squaredNorm();
     });
     double sum = 0;
     for (const double part : sums) sum += part;

@@ -32,7 +32,8 @@ template <storage_scalar Storage>
 void fill_uniform(parameter<Storage>& right, std::uint64_t seed) {
   const double bound = 1.0 / std::sqrt(static_cast<double>(right.cols()));
   for (index_t i = 0; i < right.size(); ++i) {
-    const std::uint32_t word = philox(seed, static_cast<std::uint64_t>(i / 4))[static_cast<std::size_t>(i % 4)];
+    const std::uint32_t word =
+        philox(seed, static_cast<std::uint64_t>(i / 4))[static_cast<std::size_t>(i % 4)];
     const double value = bound * (2.0 * to_unit_interval(word) - 1.0);
     right.set(i / right.cols(), i % right.cols(), static_cast<compute_t<Storage>>(value));
   }
@@ -51,9 +52,9 @@ template <std::floating_point T>
   round_factor(columns, storage);
   matrix<float> rows = convert<float>(right.view());
   round_factor(rows, storage);
-  return {std::move(q), convert<float>(std::as_const(columns).view().transposed()),
+  return {std::move(q),    convert<float>(std::as_const(columns).view().transposed()),
           std::move(rows), storage,
-          scale,        std::move(input_scales)};
+          scale,           std::move(input_scales)};
 }
 
 } // namespace qlr::train::detail

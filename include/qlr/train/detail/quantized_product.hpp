@@ -3,6 +3,7 @@
 #pragma once
 
 #include <qlr/matmul.hpp>
+#include <qlr/train/detail/products.hpp>
 #include <qlr/train/detail/weight_rows.hpp>
 
 #include <concepts>
@@ -57,8 +58,7 @@ public:
   }
 
   /// Rows first ... of Q diag(1 / input_scales) into `out` (any number of rows, n).
-  template <class Rows>
-  void load(index_t first, Rows&& out) const {
+  void load(index_t first, matrix_view<T> out) const {
     std::vector<float> row(static_cast<std::size_t>(cols()));
     const float* factors = packed_.input_factors();
     for (index_t i = 0; i < out.rows(); ++i) {
@@ -93,18 +93,13 @@ public:
     if (has_rank && to.left.data() != nullptr) differentiate_left(x, grad_y, low_rank, to.left, run);
     row_major<T> into_rank; // s G L (t,r)
     if (has_rank && (wants_x || to.right.data() != nullptr))
-      into_rank = multiply_tokens(grad_y, map(low_rank.left), low_rank.scale, run);
-    if (has_rank && to.right.data() != nullptr) {
-      for_each_range(run, cols(), tile_rows, [&](index_t begin, index_t end) {
-        const row_major<T> part = into_rank.transpose() * map(x).middleCols(begin, end - begin); // (r,tile)
-        map(to.right).middleCols(begin, end - begin) += part;
-      });
-    }
-    const std::vector<row_major<T>> parts = differentiate_rows_of_q(x, grad_y, to, run);
+      into_rank = multiply_tokens(grad_y, low_rank.left, low_rank.scale, run);
+    if (has_rank && to.right.data() != nullptr) differentiate_right(x, into_rank, to.right, run);
+    const std::vector<row_major<T>> parts = differentiate_q(x, grad_y, to, run);
     if (!wants_x) return;
     for_each_range(run, x.rows(), tile_rows, [&](index_t begin, index_t end) {
       row_major<T> sum = row_major<T>::Zero(end - begin, cols());
-      if (has_rank) sum.noalias() += into_rank.middleRows(begin, end - begin) * map(low_rank.right);
+      if (has_rank) add_product<T>(rows_of(into_rank, begin, end), low_rank.right, sum);
       for (const row_major<T>& part : parts) sum += part.middleRows(begin, end - begin);
       map(to.x).middleRows(begin, end - begin) = sum;
     });
@@ -131,43 +126,60 @@ private:
                         const executor& run) const {
     const bool has_rank = low_rank.rank() > 0;
     row_major<T> into_rank; // s X R^T (t,r)
-    if (has_rank) into_rank = multiply_tokens(x, map(low_rank.right).transpose(), low_rank.scale, run);
+    if (has_rank) into_rank = multiply_tokens(x, low_rank.right.transposed(), low_rank.scale, run);
     for_each_range(run, rows(), tile_rows, [&](index_t begin, index_t end) {
-      row_major<T> weight(end - begin, cols());
-      load(begin, weight);
-      row_major<T> out = map(x) * weight.transpose(); // (t,tile)
-      if (has_rank) out.noalias() += into_rank * map(low_rank.left.middle_rows(begin, end - begin)).transpose();
+      row_major<T> out = product(x, view<T>(decoded(begin, end)).transposed()); // (t,tile)
+      if (has_rank)
+        add_product<T>(view(std::as_const(into_rank)),
+                       low_rank.left.middle_rows(begin, end - begin).transposed(), out);
       map(y).middleCols(begin, end - begin) = out;
     });
   }
 
+  [[nodiscard]] static matrix_view<const T> rows_of(const row_major<T>& x, index_t begin, index_t end) {
+    return view(x).middle_rows(begin, end - begin);
+  }
+
+  /// Rows begin ... end - 1 of Q.
+  [[nodiscard]] row_major<T> decoded(index_t begin, index_t end) const {
+    row_major<T> out(end - begin, cols());
+    load(begin, view(out));
+    return out;
+  }
+
   /// s A B, A (t,...), by pieces of tokens.
-  template <class Right>
-  static row_major<T> multiply_tokens(matrix_view<const T> a, const Right& b, T scale, const executor& run) {
+  static row_major<T> multiply_tokens(matrix_view<const T> a, matrix_view<const T> b, T scale,
+                                      const executor& run) {
     row_major<T> out(a.rows(), b.cols());
     for_each_range(run, a.rows(), tile_rows, [&](index_t begin, index_t end) {
-      row_major<T> part = map(a).middleRows(begin, end - begin) * b;
-      part *= scale;
-      out.middleRows(begin, end - begin) = part;
+      out.middleRows(begin, end - begin) = scale * product(a.middle_rows(begin, end - begin), b);
     });
     return out;
   }
 
   void differentiate_left(matrix_view<const T> x, matrix_view<const T> grad_y,
                           const low_rank_view<T>& low_rank, matrix_view<T> to, const executor& run) const {
-    const row_major<T> into_rank =
-        multiply_tokens(x, map(low_rank.right).transpose(), low_rank.scale, run); // s X R^T (t,r)
+    const row_major<T> into_rank = // s X R^T (t,r)
+        multiply_tokens(x, low_rank.right.transposed(), low_rank.scale, run);
     for_each_range(run, rows(), tile_rows, [&](index_t begin, index_t end) {
-      const row_major<T> part = map(grad_y).middleCols(begin, end - begin).transpose() * into_rank; // (tile,r)
-      map(to).middleRows(begin, end - begin) += part;
+      map(to).middleRows(begin, end - begin) +=
+          product(middle_cols(grad_y, begin, end - begin).transposed(), view(into_rank)); // (tile,r)
     });
   }
 
-  /// Adds the gradient of the dense weight; returns G Q in parts (t,n) to be added in order. Each where wanted.
-  [[nodiscard]] std::vector<row_major<T>> differentiate_rows_of_q(matrix_view<const T> x,
-                                                                  matrix_view<const T> grad_y,
-                                                                  const product_gradients<T>& to,
-                                                                  const executor& run) const {
+  void differentiate_right(matrix_view<const T> x, const row_major<T>& into_rank, matrix_view<T> to,
+                           const executor& run) const {
+    for_each_range(run, cols(), tile_rows, [&](index_t begin, index_t end) {
+      map(to).middleCols(begin, end - begin) +=
+          product(view(into_rank).transposed(), middle_cols(x, begin, end - begin)); // (r,tile)
+    });
+  }
+
+  /// Adds the gradient of the dense weight; returns G Q in parts (t,n) to be added in order. Each where
+  /// wanted.
+  [[nodiscard]] std::vector<row_major<T>> differentiate_q(matrix_view<const T> x, matrix_view<const T> grad_y,
+                                                          const product_gradients<T>& to,
+                                                          const executor& run) const {
     const bool wants_x = to.x.data() != nullptr;
     const bool wants_weight = to.weight.data() != nullptr;
     if (!wants_x && !wants_weight) return {};
@@ -177,17 +189,11 @@ private:
       const auto k = static_cast<std::size_t>(piece_begin / piece);
       if (wants_x) parts[k].setZero(x.rows(), cols());
       for (index_t begin = piece_begin; begin < piece_end; begin += tile_rows) {
-        const index_t count = std::min(tile_rows, piece_end - begin);
-        const auto grad = map(grad_y).middleCols(begin, count); // (t,tile)
-        if (wants_x) {
-          row_major<T> weight(count, cols());
-          load(begin, weight);
-          parts[k].noalias() += grad * weight;
-        }
-        if (wants_weight) {
-          const row_major<T> part = grad.transpose() * map(x); // (tile,n)
-          map(to.weight).middleRows(begin, count) += part;
-        }
+        const index_t end = std::min(begin + tile_rows, piece_end);
+        const matrix_view<const T> grad = middle_cols(grad_y, begin, end - begin); // (t,tile)
+        if (wants_x) add_product<T>(grad, view<T>(decoded(begin, end)), parts[k]);
+        if (wants_weight)
+          map(to.weight).middleRows(begin, end - begin) += product(grad.transposed(), x); // (tile,n)
       }
     });
     return parts;
