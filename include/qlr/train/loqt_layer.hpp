@@ -7,6 +7,7 @@
 #include <qlr/train/concepts.hpp>
 #include <qlr/train/detail/compensation.hpp>
 #include <qlr/train/detail/factors.hpp>
+#include <qlr/train/detail/kaiming.hpp>
 #include <qlr/train/detail/projection.hpp>
 #include <qlr/train/detail/quantized_product.hpp>
 #include <qlr/train/detail/quantized_state.hpp>
@@ -201,9 +202,7 @@ private:
   };
 
   static const loqt_options& checked(const loqt_options& options, matrix_view<const float> weight) {
-    const index_t most = std::min(weight.rows(), weight.cols());
-    require(options.rank >= 0 && options.rank <= most, status_code::invalid_argument, "rank is ",
-            options.rank, ", allowed for ", weight.rows(), " x ", weight.cols(), " are 0 to ", most);
+    detail::check_rank(options.rank, weight.rows(), weight.cols());
     require(is_finite(options.scale) && options.scale > 0, status_code::invalid_argument, "scale is ",
             options.scale, ", it must be positive");
     require(options.compensation_steps >= 0, status_code::invalid_argument, "compensation_steps is ",

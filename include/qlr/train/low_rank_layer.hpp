@@ -4,9 +4,9 @@
 
 #include <qlr/train/concepts.hpp>
 #include <qlr/train/detail/factors.hpp>
+#include <qlr/train/detail/kaiming.hpp>
 #include <qlr/train/detail/quantized_product.hpp>
 
-#include <algorithm>
 #include <cstdint>
 #include <string>
 #include <utility>
@@ -51,7 +51,7 @@ public:
   /// @throws qlr::error invalid_argument: a rank outside 0 to min(m,n), or Q is empty;  non_finite: the scale
   explicit low_rank_layer(const quantized_matrix& q, const low_rank_options& options = {})
       : low_rank_layer(q, {}, options.scale, checked_rank(q, options.rank)) {
-    detail::fill_uniform(right_, options.seed);
+    detail::fill_kaiming(right_, options.seed);
   }
 
   [[nodiscard]] index_t rows() const { return product_.rows(); }
@@ -112,9 +112,7 @@ private:
   }
 
   static index_t checked_rank(const quantized_matrix& q, index_t rank) {
-    const index_t most = std::min(q.rows(), q.cols());
-    require(rank >= 0 && rank <= most, status_code::invalid_argument, "rank is ", rank, ", allowed for ",
-            q.rows(), " x ", q.cols(), " are 0 to ", most);
+    detail::check_rank(rank, q.rows(), q.cols());
     return rank;
   }
 

@@ -3,13 +3,9 @@
 #pragma once
 
 #include <qlr/core/finite.hpp>
-#include <qlr/core/random.hpp>
 #include <qlr/decompose/result.hpp>
-#include <qlr/train/parameter.hpp>
 
-#include <cmath>
 #include <concepts>
-#include <cstdint>
 #include <utility>
 #include <vector>
 
@@ -23,20 +19,6 @@ template <std::floating_point To, std::floating_point From>
     for (index_t j = 0; j < from.cols(); ++j) out(i, j) = static_cast<To>(from(i, j));
   }
   return out;
-}
-
-/// R (r,n) as PEFT starts it: Kaiming's uniform numbers with a = sqrt(5), which lie within 1 / sqrt(n) of 0.
-///
-/// Element i takes word i mod 4 of Philox at counter i / 4.
-template <storage_scalar Storage>
-void fill_uniform(parameter<Storage>& right, std::uint64_t seed) {
-  const double bound = 1.0 / std::sqrt(static_cast<double>(right.cols()));
-  for (index_t i = 0; i < right.size(); ++i) {
-    const std::uint32_t word =
-        philox(seed, static_cast<std::uint64_t>(i / 4))[static_cast<std::size_t>(i % 4)];
-    const double value = bound * (2.0 * to_unit_interval(word) - 1.0);
-    right.set(i / right.cols(), i % right.cols(), static_cast<compute_t<Storage>>(value));
-  }
 }
 
 /// Q + s L R to be saved, packed or merged.
