@@ -2,7 +2,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/matmul.hpp>
+#include <qlr/matmul/call.hpp>
+#include <qlr/matmul/prepack.hpp>
 #include <qlr/train/detail/products.hpp>
 #include <qlr/train/detail/weight_rows.hpp>
 
