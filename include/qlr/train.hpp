@@ -9,7 +9,10 @@
 #include <qlr/train/dense_layer.hpp>
 #include <qlr/train/finite.hpp>
 #include <qlr/train/learning_rate.hpp>
+#include <qlr/train/loqt_layer.hpp>
+#include <qlr/train/loqt_schedule.hpp>
 #include <qlr/train/loss.hpp>
+#include <qlr/train/low_rank_layer.hpp>
 #include <qlr/train/lr_qat_layer.hpp>
 #include <qlr/train/lrq_layer.hpp>
 #include <qlr/train/optimizer.hpp>
