@@ -8,6 +8,8 @@
 #include <qlr/train/dense_layer.hpp>
 #include <qlr/train/finite.hpp>
 #include <qlr/train/learning_rate.hpp>
+#include <qlr/train/lr_qat_layer.hpp>
+#include <qlr/train/lrq_layer.hpp>
 #include <qlr/train/optimizer.hpp>
 #include <qlr/train/parameter.hpp>
 #include <qlr/train/state.hpp>
