@@ -134,10 +134,10 @@ public:
         const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         for (index_t j = begin; j < end; ++j) {
           quotient[j] *= inverse * load_value(from[j]);
-          const auto rounded = detail::round_level(quotient[j], zero, lowest, highest);
+          const auto rounded = detail::round_level(quotient[j] + zero, lowest, highest);
           rows.level(i, j) = rounded.level;
           rows.passes(i, j) = rounded.passes ? compute_type{1} : compute_type{0};
-          rows.weight(i, j) = rounded.level * s;
+          rows.weight(i, j) = (rounded.level - zero) * s;
         }
       });
     }
@@ -155,13 +155,14 @@ public:
       compute_type sum = 0;
       grid_.for_each_group([&](index_t g, index_t begin, index_t end) {
         const compute_type s = scale(first + i, g);
+        const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         compute_type of_group = 0;
         compute_type of_levels = 0;
         for (index_t j = begin; j < end; ++j) {
           const compute_type scaled = s * gradient(i, j);
           by_exponent(i, j) = -scaled * rows.quotient(i, j) * rows.passes(i, j);
           of_group += by_exponent(i, j);
-          of_levels += scaled * rows.level(i, j);
+          of_levels += scaled * (rows.level(i, j) - zero);
         }
         log_scale_.gradient()(first + i, g) += of_levels + of_group;
         sum += of_group;

@@ -6,6 +6,7 @@
 #include <qlr/core/status.hpp>
 #include <qlr/quant/quantized_matrix.hpp>
 #include <qlr/quant/scale_codec.hpp>
+#include <qlr/train/detail/weight_rows.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -117,7 +118,7 @@ template <class T>
 struct rounded_rows {
   rounded_rows(index_t rows, index_t cols) : weight(rows, cols), level(rows, cols), passes(rows, cols) {}
   matrix<T> weight; ///< W_hat = scale (level - zero)
-  matrix<T> level;  ///< level - zero
+  matrix<T> level;  ///< with the zero point: an integer
   matrix<T> passes; ///< what the gradient is multiplied with: 0 where the level is out of range
 };
 
@@ -128,21 +129,21 @@ struct quotient_rows : rounded_rows<T> {
   matrix<T> quotient; ///< before rounding, without the zero point
 };
 
-/// Rounds one value: level - zero, and whether its gradient passes.
+/// One value after rounding, and whether its gradient passes.
 template <std::floating_point T>
 struct rounded_level {
   T level;
   bool passes;
 };
 
-/// @param value  in units of the scale, without the zero point
+/// @param value  in units of the scale, with the zero point
 template <std::floating_point T>
-[[nodiscard]] rounded_level<T> round_level(T value, T zero, T lowest, T highest) {
+[[nodiscard]] rounded_level<T> round_level(T value, T lowest, T highest) {
   // One beyond the range, so that rounding cannot overflow and saturated values are recognised.
-  const T bounded = std::min(std::max(value + zero, lowest - T{1}), highest + T{1});
+  const T bounded = std::min(std::max(value, lowest - T{1}), highest + T{1});
   const T rounded = round_even(bounded);
   const bool passes = rounded >= lowest && rounded <= highest;
-  return {std::min(std::max(rounded, lowest), highest) - zero, passes};
+  return {std::min(std::max(rounded, lowest), highest), passes};
 }
 
 /// The codes and scales of a layer: load(first, tile) for levels, scale(row, group).
@@ -151,16 +152,19 @@ template <class Layer>
                                              const scale_format& format) {
   matrix<std::uint8_t> codes(grid.rows(), grid.cols());
   std::vector<float> scales;
-  for (index_t i = 0; i < grid.rows(); ++i) {
-    typename Layer::tile row(1, grid.cols());
-    layer.load(i, row);
-    grid.for_each_group([&](index_t g, index_t begin, index_t end) {
-      scales.push_back(static_cast<float>(layer.scale(i, g)));
-      for (index_t j = begin; j < end; ++j) {
-        const float level = static_cast<float>(row.level(0, j)) + grid.zero(i, g);
-        codes(i, j) = static_cast<std::uint8_t>(level - grid.lowest());
+  // Tiles as in the products with W_hat: the order of the sums in L R depends on their number of rows.
+  for (index_t first = 0; first < grid.rows(); first += tile_rows) {
+    typename Layer::tile rows(std::min(tile_rows, grid.rows() - first), grid.cols());
+    layer.load(first, rows);
+    for (index_t i = 0; i < rows.level.rows(); ++i) {
+      for (index_t j = 0; j < grid.cols(); ++j) {
+        const float level = static_cast<float>(rows.level(i, j));
+        codes(first + i, j) = static_cast<std::uint8_t>(level - grid.lowest());
       }
-    });
+    }
+  }
+  for (index_t i = 0; i < grid.rows(); ++i) {
+    for (index_t g = 0; g < grid.groups(); ++g) scales.push_back(static_cast<float>(layer.scale(i, g)));
   }
   return grid.assemble(codes, std::move(scales), format);
 }
