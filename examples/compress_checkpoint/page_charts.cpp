@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 #include <compress_checkpoint/page_charts.hpp>
 
-#include <compress_checkpoint/page_svg.hpp>
+#include <common/svg.hpp>
 #include <compress_checkpoint/page_text.hpp>
 
 #include <algorithm>

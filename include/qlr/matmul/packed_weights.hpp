@@ -6,6 +6,7 @@
 #include <qlr/matmul/packed_factors.hpp>
 #include <qlr/quant/quantized_matrix.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -64,6 +65,23 @@ public:
     return {std::move(format_name), layout_, levels_, std::move(codes), original_scales_, original_zeros_};
   }
 
+  /// Decodes row `row` of Q into out[0 ... cols): the bits that row_decoder gives for what was packed.
+  ///
+  /// The input factors and the low-rank part are not in it.
+  void decode_row(index_t row, float* out) const {
+    const float* levels = levels_.data();
+    for_each_code(row, [&](index_t col, index_t word, int shift) {
+      out[col] = levels[(load_word(word) >> shift) & code_mask()];
+    });
+    const index_t panel = matmul_detail::panel_rows(lanes_of(set_));
+    index_t at = row / panel * shape_.num_groups * panel + row % panel; // (panel, group, panel row)
+    for (index_t first = 0; first < cols(); first += shape_.group_cols, at += panel) {
+      const block_scale scale{scales_.get(at), layout_.zeros == zero_point::none ? 0.0F : zeros_.get(at)};
+      const index_t last = std::min(first + shape_.group_cols, cols());
+      for (index_t j = first; j < last; ++j) out[j] = decode_value(out[j], scale);
+    }
+  }
+
 private:
   friend packed_weights prepack(const quantized_matrix_view& q, matrix_view<const float> left,
                                 matrix_view<const float> right, float scale, isa set,
@@ -85,9 +103,10 @@ private:
     const index_t first_block = row / panel * shape_.num_blocks;
     for (block_cursor block(shape_); !block.is_done(); block.advance()) {
       const index_t first = (first_block + block.index()) * shape_.words_per_block * panel + row % panel;
-      for (index_t j = 0; j < block.width(); ++j) {
-        body(block.first_col() + j, first + j / shape_.codes_per_word * panel,
-             static_cast<int>(j % shape_.codes_per_word) * shape_.code_bits);
+      const index_t end = block.first_col() + block.width();
+      index_t word = first;
+      for (index_t col = block.first_col(); col < end; word += panel) {
+        for (int shift = 0; shift < 32 && col < end; shift += shape_.code_bits) body(col++, word, shift);
       }
     }
   }

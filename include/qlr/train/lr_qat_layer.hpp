@@ -63,7 +63,6 @@ public:
     require_finite(weight, "W");
     load_start(weight);
     detail::fill_kaiming(right_, options.seed);
-    grid_.drop_scales();
   }
 
   [[nodiscard]] index_t rows() const { return grid_.rows(); }
@@ -87,7 +86,7 @@ public:
   }
   [[nodiscard]] index_t stored_bytes() const {
     return start_.size_bytes() + (left_.size() + right_.size()) * static_cast<index_t>(sizeof(Storage)) +
-           scale_.size() * static_cast<index_t>(sizeof(compute_type)) + grid_.zero_bytes();
+           scale_.size() * static_cast<index_t>(sizeof(compute_type)) + grid_.size_bytes();
   }
   template <class Archive>
   void visit_state(Archive& archive, const std::string& prefix) {
@@ -108,9 +107,9 @@ public:
     matrix<compute_type> right; ///< (r,n)
   };
 
-  /// s, kept positive.
+  /// s, of the sign that it began with.
   [[nodiscard]] compute_type scale(index_t row, index_t group) const {
-    return std::max(scale_(row, group), smallest_scale_);
+    return static_cast<compute_type>(grid_.sign(row, group)) * std::max(scale_(row, group), smallest_scale_);
   }
 
   void load(index_t first, tile& rows) const {
@@ -149,7 +148,7 @@ public:
           by_level(i, j) = s * gradient(i, j) * rows.passes(i, j);
           of_levels += gradient(i, j) * (rows.level(i, j) - zero);
         }
-        scale_.gradient()(first + i, g) += of_levels;
+        scale_.gradient()(first + i, g) += static_cast<compute_type>(grid_.sign(first + i, g)) * of_levels;
       });
     }
     detail::add_factor_gradients(left_, right_, first, by_level.view(), factor_, sums.right);
@@ -162,7 +161,7 @@ private:
   void load_start(matrix_view<const float> weight) {
     double mean = 0;
     for (index_t i = 0; i < rows(); ++i) {
-      for (index_t g = 0; g < grid_.groups(); ++g) mean += static_cast<double>(grid_.scale(i, g));
+      for (index_t g = 0; g < grid_.groups(); ++g) mean += std::fabs(static_cast<double>(grid_.scale(i, g)));
     }
     mean /= static_cast<double>(std::max<index_t>(1, scale_.size()));
     // Far below any useful scale, and what a block of zeros gets.
@@ -170,9 +169,10 @@ private:
     matrix<float> row(1, cols());
     for (index_t i = 0; i < rows(); ++i) {
       grid_.for_each_group([&](index_t g, index_t begin, index_t end) {
-        const float s = std::max(grid_.scale(i, g), static_cast<float>(smallest_scale_));
+        const float s = std::max(std::fabs(grid_.scale(i, g)), static_cast<float>(smallest_scale_));
         scale_.set(i, g, static_cast<compute_type>(s));
-        for (index_t j = begin; j < end; ++j) row(0, j) = weight(i, j) / s + grid_.zero(i, g);
+        for (index_t j = begin; j < end; ++j)
+          row(0, j) = grid_.sign(i, g) * weight(i, j) / s + grid_.zero(i, g);
       });
       start_.store_row(i, row.data());
     }

@@ -55,13 +55,12 @@ public:
       for (index_t j = 0; j < cols(); ++j)
         weight_(i, j) = store<Storage>(static_cast<compute_type>(weight(i, j)));
       for (index_t g = 0; g < grid_.groups(); ++g) {
-        const float scale = grid_.scale(i, g); // of zeros it is zero, and any other one does as well
+        const float scale = std::fabs(grid_.scale(i, g)); // of zeros it is zero, any other one does as well
         log_scale_.set(i, g,
                        std::log(static_cast<compute_type>(scale >= smallest_normal_float ? scale : 1.0F)));
       }
     }
     detail::fill_kaiming(right_, options.seed);
-    grid_.drop_scales();
   }
 
   [[nodiscard]] index_t rows() const { return grid_.rows(); }
@@ -88,7 +87,7 @@ public:
     const index_t numbers = weight_.size() + left_.size() + right_.size();
     const index_t exact = log_scale_.size() + row_bias_.size() + column_bias_.size();
     return numbers * static_cast<index_t>(sizeof(Storage)) +
-           exact * static_cast<index_t>(sizeof(compute_type)) + grid_.zero_bytes();
+           exact * static_cast<index_t>(sizeof(compute_type)) + grid_.size_bytes();
   }
   template <class Archive>
   void visit_state(Archive& archive, const std::string& prefix) {
@@ -116,7 +115,7 @@ public:
   };
 
   [[nodiscard]] compute_type scale(index_t row, index_t group) const {
-    return std::exp(log_scale_(row, group));
+    return static_cast<compute_type>(grid_.sign(row, group)) * std::exp(log_scale_(row, group));
   }
 
   void load(index_t first, tile& rows) const {
@@ -130,7 +129,8 @@ public:
       compute_type* quotient = rows.quotient.view().row(i);
       grid_.for_each_group([&](index_t g, index_t begin, index_t end) {
         const compute_type s = scale(first + i, g);
-        const compute_type inverse = std::exp(-log_scale_(first + i, g));
+        const auto sign = static_cast<compute_type>(grid_.sign(first + i, g));
+        const compute_type inverse = sign * std::exp(-log_scale_(first + i, g));
         const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         for (index_t j = begin; j < end; ++j) {
           quotient[j] *= inverse * load_value(from[j]);

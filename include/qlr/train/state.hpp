@@ -27,7 +27,9 @@
 //
 // which names each of them once: archive.values (a matrix), archive.bytes (a vector of bytes of a fixed
 // size), archive.series (a vector of numbers of any length), archive.number (one integer). The same function
-// saves and loads; archive.is_loading() tells which, for what is rebuilt from its parts.
+// saves and loads; archive.is_loading() tells which, for what is rebuilt from its parts, and
+// archive.is_saving() for what can be loaded at any time but not saved. Neither holds while a file is
+// checked.
 
 namespace qlr::train {
 
@@ -50,6 +52,7 @@ template <class T>
 class state_saver {
 public:
   [[nodiscard]] static bool is_loading() { return false; }
+  [[nodiscard]] static bool is_saving() { return true; }
 
   template <class T>
   void values(const std::string& name, matrix<T>& numbers) {
@@ -98,6 +101,7 @@ public:
       : file_(file), where_(std::move(where)) {}
 
   [[nodiscard]] static bool is_loading() { return false; }
+  [[nodiscard]] static bool is_saving() { return false; }
 
   template <class T>
   void values(const std::string& name, matrix<T>& numbers) {
@@ -148,6 +152,7 @@ public:
   explicit state_loader(const io::safetensors_file& file) : file_(file) {}
 
   [[nodiscard]] static bool is_loading() { return true; }
+  [[nodiscard]] static bool is_saving() { return false; }
 
   template <class T>
   void values(const std::string& name, matrix<T>& numbers) {

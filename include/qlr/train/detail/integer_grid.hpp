@@ -6,7 +6,6 @@
 #include <qlr/core/status.hpp>
 #include <qlr/quant/quantized_matrix.hpp>
 #include <qlr/quant/scale_codec.hpp>
-#include <qlr/train/detail/weight_rows.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -35,7 +34,7 @@ class integer_grid {
 public:
   /// The grid, scales and zero points of a quantized matrix; a scale per tensor becomes one per row.
   ///
-  /// @throws qlr::error unsupported: its levels are not consecutive integers, or a scale is negative
+  /// @throws qlr::error unsupported: its levels are not consecutive integers
   explicit integer_grid(const quantized_matrix& start)
       : format_name_(start.format_name()), layout_(start.layout()), levels_(start.levels()) {
     for (std::size_t code = 0; code < levels_.size(); ++code) {
@@ -49,8 +48,6 @@ public:
     for (index_t i = 0; i < rows(); ++i) {
       for (index_t g = 0; g < groups(); ++g) {
         const block_scale block = start.view().block(start.layout().scale_index(i, g));
-        require(block.scale >= 0, status_code::unsupported, "scale of row ", i, " is ", block.scale,
-                ", learned rounding needs scales that are not negative");
         scales_(i, g) = block.scale;
         zeros_(i, g) = block.zero;
       }
@@ -65,11 +62,12 @@ public:
   [[nodiscard]] float highest() const { return levels_.back(); }
   [[nodiscard]] float scale(index_t row, index_t group) const { return scales_(row, group); }
   [[nodiscard]] float zero(index_t row, index_t group) const { return zeros_(row, group); }
-  /// Bytes of the zero points as they are kept here; scales are the layer's.
-  [[nodiscard]] index_t zero_bytes() const { return 4 * zeros_.size(); }
-
-  /// Forgets the scales that training starts from.
-  void drop_scales() { scales_ = matrix<float>(); }
+  /// -1 or 1: layers learn the magnitude of a scale, its sign stays.
+  [[nodiscard]] float sign(index_t row, index_t group) const {
+    return scales_(row, group) < 0 ? -1.0F : 1.0F;
+  }
+  /// Bytes of the first scales and the zero points.
+  [[nodiscard]] index_t size_bytes() const { return 4 * (scales_.size() + zeros_.size()); }
 
   /// Calls body(group, begin, end) for the groups of a row.
   template <class Body>
@@ -109,7 +107,7 @@ private:
   std::string format_name_;
   quantized_layout layout_;
   std::vector<float> levels_;
-  matrix<float> scales_; ///< (m,groups)
+  matrix<float> scales_; ///< (m,groups): the first ones
   matrix<float> zeros_;  ///< (m,groups)
 };
 
@@ -144,29 +142,6 @@ template <std::floating_point T>
   const T rounded = round_even(bounded);
   const bool passes = rounded >= lowest && rounded <= highest;
   return {std::min(std::max(rounded, lowest), highest), passes};
-}
-
-/// The codes and scales of a layer: load(first, tile) for levels, scale(row, group).
-template <class Layer>
-[[nodiscard]] quantized_matrix assemble_rows(const Layer& layer, const integer_grid& grid,
-                                             const scale_format& format) {
-  matrix<std::uint8_t> codes(grid.rows(), grid.cols());
-  std::vector<float> scales;
-  // Tiles as in the products with W_hat: the order of the sums in L R depends on their number of rows.
-  for (index_t first = 0; first < grid.rows(); first += tile_rows) {
-    typename Layer::tile rows(std::min(tile_rows, grid.rows() - first), grid.cols());
-    layer.load(first, rows);
-    for (index_t i = 0; i < rows.level.rows(); ++i) {
-      for (index_t j = 0; j < grid.cols(); ++j) {
-        const float level = static_cast<float>(rows.level(i, j));
-        codes(first + i, j) = static_cast<std::uint8_t>(level - grid.lowest());
-      }
-    }
-  }
-  for (index_t i = 0; i < grid.rows(); ++i) {
-    for (index_t g = 0; g < grid.groups(); ++g) scales.push_back(static_cast<float>(layer.scale(i, g)));
-  }
-  return grid.assemble(codes, std::move(scales), format);
 }
 
 } // namespace qlr::train::detail

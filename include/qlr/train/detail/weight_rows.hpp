@@ -5,10 +5,12 @@
 #include <qlr/core/matrix.hpp>
 #include <qlr/core/parallel.hpp>
 #include <qlr/core/status.hpp>
+#include <qlr/train/detail/integer_grid.hpp>
 #include <qlr/train/detail/maps.hpp>
 
 #include <algorithm>
 #include <concepts>
+#include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -104,6 +106,30 @@ void differentiate_weight(Weight& weight, matrix_view<const T> grad_weight) {
     weight.add_gradient(begin, rows, grad_weight.middle_rows(begin, rows.weight.rows()), sums);
   }
   weight.add(sums);
+}
+
+/// The codes and scales of a layer on an integer grid: load(first, tile) for levels, scale(row, group).
+///
+/// Rows are loaded in the tiles of the products, so that not one level is rounded another way.
+template <class Layer>
+[[nodiscard]] quantized_matrix assemble_rows(const Layer& layer, const integer_grid& grid,
+                                             const scale_format& format) {
+  matrix<std::uint8_t> codes(grid.rows(), grid.cols());
+  std::vector<float> scales;
+  for (index_t begin = 0; begin < grid.rows(); begin += tile_rows) {
+    typename Layer::tile rows(std::min(tile_rows, grid.rows() - begin), grid.cols());
+    layer.load(begin, rows);
+    for (index_t i = 0; i < rows.level.rows(); ++i) {
+      grid.for_each_group([&](index_t g, index_t first, index_t last) {
+        scales.push_back(static_cast<float>(layer.scale(begin + i, g)));
+        for (index_t j = first; j < last; ++j) {
+          const auto level = static_cast<float>(rows.level(i, j));
+          codes(begin + i, j) = static_cast<std::uint8_t>(level - grid.lowest());
+        }
+      });
+    }
+  }
+  return grid.assemble(codes, std::move(scales), format);
 }
 
 /// Adds a sum to a gradient.

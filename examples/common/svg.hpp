@@ -27,6 +27,9 @@ struct axis {
 /// Round numbers around all values; from 0 where the values are not close together.
 [[nodiscard]] axis linear_axis(const std::vector<double>& values, double begin, double end);
 
+/// Round numbers around all values, wherever 0 is.
+[[nodiscard]] axis close_axis(const std::vector<double>& values, double begin, double end);
+
 /// Exactly low to high, with ticks at whole numbers.
 [[nodiscard]] axis counting_axis(double low, double high, double begin, double end);
 
@@ -41,6 +44,9 @@ struct axis {
 
 /// Begins a drawing that is as wide as there is room.
 [[nodiscard]] std::string svg_head(double width, double height, std::string_view label);
+
+/// Begins a drawing that is a file of its own and so many pixels large.
+[[nodiscard]] std::string svg_file_head(double width, double height, std::string_view label);
 
 /// Lines and numbers of both axes, and what they count; the labels are plain text.
 [[nodiscard]] std::string svg_axes(const axis& x, const axis& y, std::string_view x_label,

@@ -1,8 +1,8 @@
 // SPDX-FileCopyrightText: 2026 The qlr authors
 // SPDX-License-Identifier: MIT
-#include <compress_checkpoint/page_svg.hpp>
+#include <common/svg.hpp>
 
-#include <compress_checkpoint/page_text.hpp>
+#include <common/markup.hpp>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +12,7 @@
 namespace {
 
 constexpr int wanted_ticks = 5;
+constexpr const char* svg_begin = R"(<svg xmlns="http://www.w3.org/2000/svg")";
 
 /// The round number 1, 2 or 5 times a power of ten that is at least the value.
 double round_step(double value) {
@@ -41,9 +42,23 @@ std::vector<tick> ticks_between(double low, double high, double step) {
   return ticks;
 }
 
+axis axis_around(double low, double high, double begin, double end) {
+  axis result{.begin = begin, .end = end};
+  const double step = round_step((high - low) / wanted_ticks);
+  result.low = std::floor(low / step + 1e-6) * step;
+  result.high = std::ceil(high / step - 1e-6) * step;
+  result.ticks = ticks_between(result.low, result.high, step);
+  return result;
+}
+
 std::string text_at(double x, double y, const char* anchor, std::string_view text) {
   return "<text x=\"" + place_text(x) + "\" y=\"" + place_text(y) + "\" text-anchor=\"" + anchor + "\">" +
          escaped(text) + "</text>\n";
+}
+
+std::string svg_shape(double width, double height, std::string_view label) {
+  return R"( viewBox="0 0 )" + point_text(width, height) + R"(" role="img" aria-label=")" + escaped(label) +
+         "\">\n";
 }
 
 std::string line(const char* kind, double x1, double y1, double x2, double y2) {
@@ -59,7 +74,6 @@ double axis::place(double value) const {
 }
 
 axis linear_axis(const std::vector<double>& values, double begin, double end) {
-  axis result{.begin = begin, .end = end};
   double low = 0;
   double high = 1;
   if (!values.empty()) {
@@ -68,11 +82,16 @@ axis linear_axis(const std::vector<double>& values, double begin, double end) {
     low = least > 0.5 * most ? most - 1.1 * span : std::min(least, 0.0);
     high = most > low ? most : low + 1;
   }
-  const double step = round_step((high - low) / wanted_ticks);
-  result.low = std::floor(low / step + 1e-6) * step;
-  result.high = std::ceil(high / step - 1e-6) * step;
-  result.ticks = ticks_between(result.low, result.high, step);
-  return result;
+  return axis_around(low, high, begin, end);
+}
+
+axis close_axis(const std::vector<double>& values, double begin, double end) {
+  if (values.empty()) return axis_around(0, 1, begin, end);
+  const auto [least, most] = std::ranges::minmax(values);
+  const double size = std::max(std::abs(least), std::abs(most));
+  if (size < 1e-290) return axis_around(0, 1, begin, end);           // the step would underflow
+  const double margin = std::max(0.0, 0.05 * size - (most - least)); // values all but equal: in the middle
+  return axis_around(least - margin, most + margin, begin, end);
 }
 
 axis counting_axis(double low, double high, double begin, double end) {
@@ -114,8 +133,12 @@ std::string point_text(double x, double y) {
 }
 
 std::string svg_head(double width, double height, std::string_view label) {
-  return R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 )" + point_text(width, height) +
-         R"(" role="img" aria-label=")" + escaped(label) + "\">\n";
+  return svg_begin + svg_shape(width, height, label);
+}
+
+std::string svg_file_head(double width, double height, std::string_view label) {
+  return std::string(svg_begin) + R"( width=")" + place_text(width) + R"(" height=")" + place_text(height) +
+         '"' + svg_shape(width, height, label);
 }
 
 std::string svg_axes(const axis& x, const axis& y, std::string_view x_label, std::string_view y_label) {
