@@ -120,8 +120,7 @@ public:
 
   void load(index_t first, tile& rows) const {
     const index_t count = rows.weight.rows();
-    load_exponents(first, rows.quotient); // L2 U2 + r2 + c2
-    detail::map(rows.quotient.view()).array() = (-detail::map(rows.quotient.view()).array()).exp();
+    const detail::row_major<compute_type> factors = load_factors(first, count);
     const auto lowest = static_cast<compute_type>(grid_.lowest());
     const auto highest = static_cast<compute_type>(grid_.highest());
     for (index_t i = 0; i < count; ++i) {
@@ -133,7 +132,7 @@ public:
         const compute_type inverse = sign * std::exp(-log_scale_(first + i, g));
         const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         for (index_t j = begin; j < end; ++j) {
-          quotient[j] *= inverse * load_value(from[j]);
+          quotient[j] = factors(i, j) * (inverse * load_value(from[j]));
           const auto rounded = detail::round_level(quotient[j] + zero, lowest, highest);
           rows.level(i, j) = rounded.level;
           rows.passes(i, j) = rounded.passes ? compute_type{1} : compute_type{0};
@@ -169,7 +168,9 @@ public:
       });
       row_bias_.gradient()(first + i, 0) += sum;
     }
-    detail::map(sums.column_bias.view()) += detail::map(by_exponent.view()).colwise().sum();
+    for (index_t i = 0; i < count; ++i) { // in this order, whatever the addresses are
+      for (index_t j = 0; j < cols(); ++j) sums.column_bias(0, j) += by_exponent(i, j);
+    }
     detail::add_factor_gradients(left_, right_, first, by_exponent.view(), compute_type{1}, sums.right);
   }
 
@@ -183,12 +184,19 @@ private:
 
   [[nodiscard]] static compute_type load_value(Storage stored) { return train::load(stored); }
 
-  /// (tile,n)
-  void load_exponents(index_t first, matrix<compute_type>& out) const {
-    detail::multiply_factors(left_, right_, first, out.view());
-    for (index_t i = 0; i < out.rows(); ++i) {
-      for (index_t j = 0; j < cols(); ++j) out(i, j) += row_bias_(first + i, 0) + column_bias_(0, j);
+  /// exp(-(L2 U2 + r2 + c2)): (tile,n)
+  ///
+  /// In Eigen's own memory, which is aligned: it computes some elements one by one, with another exp, and
+  /// elsewhere the address would decide which.
+  [[nodiscard]] detail::row_major<compute_type> load_factors(index_t first, index_t count) const {
+    detail::row_major<compute_type> out(count, cols());
+    detail::multiply_factors(left_, right_, first, {out.data(), count, cols()});
+    for (index_t i = 0; i < count; ++i) {
+      for (index_t j = 0; j < cols(); ++j)
+        out(i, j) = -(out(i, j) + row_bias_(first + i, 0) + column_bias_(0, j));
     }
+    out.array() = out.array().exp();
+    return out;
   }
 
   detail::integer_grid grid_;
