@@ -6,7 +6,8 @@
 
 namespace qlr::test {
 
-/// LRQ by its definition: W_hat = s1 (clamp(round(W / D) + z) - z), D = s1 exp(L2 U2 + r2 + c2).
+/// LRQ by its definition: W_hat = s1 (clamp(round(W / D) + z) - z), D = s1 exp(L2 U2 + r2 + c2), with |s1|
+/// learned and its sign that of the start.
 class slow_lrq {
 public:
   slow_lrq(matrix<double> weight, const quantized_matrix& start) : weight_(std::move(weight)), grid_(start) {}
@@ -16,7 +17,7 @@ public:
     return {quotient(p, low_rank, i, j) + grid_.zero(i, j), grid_.lowest, grid_.highest};
   }
   [[nodiscard]] double scale(const named_numbers& p, index_t i, index_t j) const {
-    return std::exp(p.at("log_scale")(i, grid_.group_of(i, j)));
+    return sign(i, j) * std::exp(p.at("log_scale")(i, grid_.group_of(i, j)));
   }
   [[nodiscard]] const slow_grid& grid() const { return grid_; }
 
@@ -50,8 +51,9 @@ private:
                                 index_t j) const {
     const double exponent = p.at("log_scale")(i, grid_.group_of(i, j)) + low_rank(i, j) +
                             p.at("row_bias")(i, 0) + p.at("column_bias")(0, j);
-    return weight_(i, j) / std::exp(exponent);
+    return weight_(i, j) / (sign(i, j) * std::exp(exponent));
   }
+  [[nodiscard]] double sign(index_t i, index_t j) const { return grid_.scale(i, j) < 0 ? -1.0 : 1.0; }
 
   matrix<double> weight_;
   slow_grid grid_;

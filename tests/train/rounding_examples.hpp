@@ -64,7 +64,7 @@ template <class Layer>
       if constexpr (is_lrq<Layer>) {
         const double exponent = numbers.at("log_scale")(i, grid.group_of(i, j)) + low_rank(i, j) +
                                 numbers.at("row_bias")(i, 0) + numbers.at("column_bias")(0, j);
-        weight(i, j) = static_cast<float>(level * std::exp(exponent));
+        weight(i, j) = static_cast<float>(level * std::copysign(std::exp(exponent), grid.scale(i, j)));
       } else {
         weight(i, j) = static_cast<float>((level - low_rank(i, j)) * grid.scale(i, j));
       }

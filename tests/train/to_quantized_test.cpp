@@ -9,6 +9,7 @@
 #include <support/oracles.hpp>
 #include <train/rounding_examples.hpp>
 
+#include <cmath>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -41,7 +42,8 @@ constexpr export_case cases[] = {{1, 1, 0, "int4", group_per_row},
                                  {5, 64, 4, "mxint4", 32},
                                  {80, 11, 2, "uint8", 11},
                                  {67, 9, 2, "uint5", group_per_tensor},
-                                 {6, 64, 2, "q8_0", 32}};
+                                 {6, 64, 2, "q8_0", 32},
+                                 {65, 32, 3, "q4_0", 32}};
 
 /// Scales and zero points for the shape; those of weights whose rows lie far from zero are large.
 quantized_matrix start_for(const export_case& c) {
@@ -108,7 +110,7 @@ TEMPLATE_TEST_CASE("to_quantized: the matrix has the start's codes, groups and z
     for (index_t i = 0; i < c.rows; ++i) {
       for (index_t j = 0; j < c.cols; ++j) {
         REQUIRE(after.zero(i, j) == before.zero(i, j));
-        REQUIRE(is_near(after.scale(i, j), before.scale(i, j), 1e-7 * before.scale(i, j)));
+        REQUIRE(is_near(after.scale(i, j), before.scale(i, j), 1e-7 * std::fabs(before.scale(i, j))));
         REQUIRE(code_of(found, i, j) == code_of(start, i, j)); // levels themselves stay
       }
     }
