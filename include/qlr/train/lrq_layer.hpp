@@ -136,6 +136,7 @@ public:
           const auto rounded = detail::round_level(quotient[j] + zero, lowest, highest);
           rows.level(i, j) = rounded.level;
           rows.passes(i, j) = rounded.passes ? compute_type{1} : compute_type{0};
+          if (!rounded.passes) quotient[j] = 0; // it may be infinite
           rows.weight(i, j) = (rounded.level - zero) * s;
         }
       });

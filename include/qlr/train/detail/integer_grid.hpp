@@ -124,7 +124,7 @@ struct rounded_rows {
 template <class T>
 struct quotient_rows : rounded_rows<T> {
   quotient_rows(index_t rows, index_t cols) : rounded_rows<T>(rows, cols), quotient(rows, cols) {}
-  matrix<T> quotient; ///< before rounding, without the zero point
+  matrix<T> quotient; ///< before rounding, without the zero point; 0 where the level is out of range
 };
 
 /// One value after rounding, and whether its gradient passes.
