@@ -124,10 +124,10 @@ public:
         const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         for (index_t j = begin; j < end; ++j) {
           const compute_type value = rows.level(i, j) + factor_ * rows.weight(i, j);
-          const auto rounded = detail::round_level(value, compute_type{0}, lowest, highest);
-          rows.level(i, j) = rounded.level - zero;
+          const auto rounded = detail::round_level(value, lowest, highest);
+          rows.level(i, j) = rounded.level;
           rows.passes(i, j) = rounded.passes ? compute_type{1} : compute_type{0};
-          rows.weight(i, j) = rows.level(i, j) * s;
+          rows.weight(i, j) = (rounded.level - zero) * s;
         }
       });
     }
@@ -142,10 +142,11 @@ public:
     for (index_t i = 0; i < count; ++i) {
       grid_.for_each_group([&](index_t g, index_t begin, index_t end) {
         const compute_type s = scale(first + i, g);
+        const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         compute_type of_levels = 0;
         for (index_t j = begin; j < end; ++j) {
           by_level(i, j) = s * gradient(i, j) * rows.passes(i, j);
-          of_levels += gradient(i, j) * rows.level(i, j);
+          of_levels += gradient(i, j) * (rows.level(i, j) - zero);
         }
         scale_.gradient()(first + i, g) += static_cast<compute_type>(grid_.sign(first + i, g)) * of_levels;
       });

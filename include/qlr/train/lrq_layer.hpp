@@ -120,8 +120,7 @@ public:
 
   void load(index_t first, tile& rows) const {
     const index_t count = rows.weight.rows();
-    load_exponents(first, rows.quotient); // L2 U2 + r2 + c2
-    detail::map(rows.quotient.view()).array() = (-detail::map(rows.quotient.view()).array()).exp();
+    const detail::row_major<compute_type> factors = load_factors(first, count);
     const auto lowest = static_cast<compute_type>(grid_.lowest());
     const auto highest = static_cast<compute_type>(grid_.highest());
     for (index_t i = 0; i < count; ++i) {
@@ -133,11 +132,12 @@ public:
         const compute_type inverse = sign * std::exp(-log_scale_(first + i, g));
         const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         for (index_t j = begin; j < end; ++j) {
-          quotient[j] *= inverse * load_value(from[j]);
-          const auto rounded = detail::round_level(quotient[j], zero, lowest, highest);
+          quotient[j] = factors(i, j) * (inverse * load_value(from[j]));
+          const auto rounded = detail::round_level(quotient[j] + zero, lowest, highest);
           rows.level(i, j) = rounded.level;
           rows.passes(i, j) = rounded.passes ? compute_type{1} : compute_type{0};
-          rows.weight(i, j) = rounded.level * s;
+          if (!rounded.passes) quotient[j] = 0; // it may be infinite
+          rows.weight(i, j) = (rounded.level - zero) * s;
         }
       });
     }
@@ -155,20 +155,23 @@ public:
       compute_type sum = 0;
       grid_.for_each_group([&](index_t g, index_t begin, index_t end) {
         const compute_type s = scale(first + i, g);
+        const auto zero = static_cast<compute_type>(grid_.zero(first + i, g));
         compute_type of_group = 0;
         compute_type of_levels = 0;
         for (index_t j = begin; j < end; ++j) {
           const compute_type scaled = s * gradient(i, j);
           by_exponent(i, j) = -scaled * rows.quotient(i, j) * rows.passes(i, j);
           of_group += by_exponent(i, j);
-          of_levels += scaled * rows.level(i, j);
+          of_levels += scaled * (rows.level(i, j) - zero);
         }
         log_scale_.gradient()(first + i, g) += of_levels + of_group;
         sum += of_group;
       });
       row_bias_.gradient()(first + i, 0) += sum;
     }
-    detail::map(sums.column_bias.view()) += detail::map(by_exponent.view()).colwise().sum();
+    for (index_t i = 0; i < count; ++i) { // in this order, whatever the addresses are
+      for (index_t j = 0; j < cols(); ++j) sums.column_bias(0, j) += by_exponent(i, j);
+    }
     detail::add_factor_gradients(left_, right_, first, by_exponent.view(), compute_type{1}, sums.right);
   }
 
@@ -182,12 +185,19 @@ private:
 
   [[nodiscard]] static compute_type load_value(Storage stored) { return train::load(stored); }
 
-  /// (tile,n)
-  void load_exponents(index_t first, matrix<compute_type>& out) const {
-    detail::multiply_factors(left_, right_, first, out.view());
-    for (index_t i = 0; i < out.rows(); ++i) {
-      for (index_t j = 0; j < cols(); ++j) out(i, j) += row_bias_(first + i, 0) + column_bias_(0, j);
+  /// exp(-(L2 U2 + r2 + c2)): (tile,n)
+  ///
+  /// In Eigen's own memory, which is aligned: it computes some elements one by one, with another exp, and
+  /// elsewhere the address would decide which.
+  [[nodiscard]] detail::row_major<compute_type> load_factors(index_t first, index_t count) const {
+    detail::row_major<compute_type> out(count, cols());
+    detail::multiply_factors(left_, right_, first, {out.data(), count, cols()});
+    for (index_t i = 0; i < count; ++i) {
+      for (index_t j = 0; j < cols(); ++j)
+        out(i, j) = -(out(i, j) + row_bias_(first + i, 0) + column_bias_(0, j));
     }
+    out.array() = out.array().exp();
+    return out;
   }
 
   detail::integer_grid grid_;

@@ -45,6 +45,14 @@ template <std::floating_point T>
   return state;
 }
 
+/// The first of `count` numbers that is not finite, or count.
+template <storage_scalar Storage>
+[[nodiscard]] index_t first_not_finite(const Storage* values, index_t count) {
+  index_t i = 0;
+  while (i < count && is_finite(load(values[i]))) ++i;
+  return i;
+}
+
 /// Replaces every value v_i of a parameter by update(i, v_i); bf16 is rounded at random by (seed, step).
 ///
 /// @throws qlr::error non_finite: a new value is not finite; the parameter is changed then
@@ -69,10 +77,11 @@ void update_values(const parameter_view<T>& p, std::uint64_t key, index_t step, 
                        [&](index_t begin, index_t end) { set_range(values, begin, end); });
       },
       p.values);
-  for (index_t i = 0; i < p.size(); ++i) {
-    require(is_finite(p.value(i)), status_code::non_finite, "step ", step, ": parameter ", p.name, "(",
-            i / p.cols, ", ", i % p.cols, ") is ", p.value(i), " after the update");
-  }
+  const index_t bad =
+      std::visit([&](const auto* values) { return first_not_finite(values, p.size()); }, p.values);
+  if (bad == p.size()) return;
+  fail(status_code::non_finite, "step ", step, ": parameter ", p.name, "(", bad / p.cols, ", ", bad % p.cols,
+       ") is ", p.value(bad), " after the update");
 }
 
 /// A key of random numbers for one step of one parameter.
@@ -185,6 +194,8 @@ public:
     const auto t = static_cast<double>(num_steps_);
     const auto beta1 = static_cast<T>(options_.beta1);
     const auto beta2 = static_cast<T>(options_.beta2);
+    const auto fresh1 = static_cast<T>(1.0 - options_.beta1); // in float, 1 - 0.999 is off by 1e-5
+    const auto fresh2 = static_cast<T>(1.0 - options_.beta2);
     const auto unbias1 = static_cast<T>(1.0 / (1.0 - std::pow(options_.beta1, t)));
     const auto unbias2 = static_cast<T>(1.0 / (1.0 - std::pow(options_.beta2, t)));
     for (std::size_t k = 0; k < parameters.size(); ++k) {
@@ -197,8 +208,8 @@ public:
       detail::update_values(
           p, detail::step_key(options_.seed, num_steps_, k), num_steps_, run, [&](index_t i, T value) {
             const T g = p.gradient[i];
-            first[i] = beta1 * first[i] + (T{1} - beta1) * g;
-            second[i] = beta2 * second[i] + (T{1} - beta2) * (g * g);
+            first[i] = beta1 * first[i] + fresh1 * g;
+            second[i] = beta2 * second[i] + fresh2 * (g * g);
             const T spread = std::sqrt(unbias2 * second[i]) + static_cast<T>(options_.epsilon);
             return keep * value - static_cast<T>(rate) * (unbias1 * first[i] / spread);
           });

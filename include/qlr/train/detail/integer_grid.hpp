@@ -116,7 +116,7 @@ template <class T>
 struct rounded_rows {
   rounded_rows(index_t rows, index_t cols) : weight(rows, cols), level(rows, cols), passes(rows, cols) {}
   matrix<T> weight; ///< W_hat = scale (level - zero)
-  matrix<T> level;  ///< level - zero
+  matrix<T> level;  ///< with the zero point: an integer
   matrix<T> passes; ///< what the gradient is multiplied with: 0 where the level is out of range
 };
 
@@ -124,24 +124,24 @@ struct rounded_rows {
 template <class T>
 struct quotient_rows : rounded_rows<T> {
   quotient_rows(index_t rows, index_t cols) : rounded_rows<T>(rows, cols), quotient(rows, cols) {}
-  matrix<T> quotient; ///< before rounding, without the zero point
+  matrix<T> quotient; ///< before rounding, without the zero point; 0 where the level is out of range
 };
 
-/// Rounds one value: level - zero, and whether its gradient passes.
+/// One value after rounding, and whether its gradient passes.
 template <std::floating_point T>
 struct rounded_level {
   T level;
   bool passes;
 };
 
-/// @param value  in units of the scale, without the zero point
+/// @param value  in units of the scale, with the zero point
 template <std::floating_point T>
-[[nodiscard]] rounded_level<T> round_level(T value, T zero, T lowest, T highest) {
+[[nodiscard]] rounded_level<T> round_level(T value, T lowest, T highest) {
   // One beyond the range, so that rounding cannot overflow and saturated values are recognised.
-  const T bounded = std::min(std::max(value + zero, lowest - T{1}), highest + T{1});
+  const T bounded = std::min(std::max(value, lowest - T{1}), highest + T{1});
   const T rounded = round_even(bounded);
   const bool passes = rounded >= lowest && rounded <= highest;
-  return {std::min(std::max(rounded, lowest), highest) - zero, passes};
+  return {std::min(std::max(rounded, lowest), highest), passes};
 }
 
 } // namespace qlr::train::detail

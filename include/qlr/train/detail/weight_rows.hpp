@@ -123,7 +123,7 @@ template <class Layer>
       grid.for_each_group([&](index_t g, index_t first, index_t last) {
         scales.push_back(static_cast<float>(layer.scale(begin + i, g)));
         for (index_t j = first; j < last; ++j) {
-          const float level = static_cast<float>(rows.level(i, j)) + grid.zero(begin + i, g);
+          const auto level = static_cast<float>(rows.level(i, j));
           codes(begin + i, j) = static_cast<std::uint8_t>(level - grid.lowest());
         }
       });
