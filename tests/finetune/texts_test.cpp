@@ -13,6 +13,7 @@
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace {
@@ -109,13 +110,15 @@ TEST_CASE("replace_word: takes whole words only", "[finetune]") {
 TEST_CASE("make_texts: sequences have the length asked for and begin as a text does", "[finetune]") {
   if (!has_model()) return;
   const storyteller teller;
-  for (const index_t length : {17, 64, 65}) {
+  for (const index_t length : {17, 64, 65, 300}) { // many stories end before 300 tokens
     text_options options = small_options();
     options.length = length;
+    options.num_training = 4;
+    options.num_held_out = 2;
     const story_texts made = teller.write(options);
     for (const texts* some : {&made.plain, &made.shifted}) {
-      CHECK(some->training.size() == 12);
-      CHECK(some->held_out.size() == 6);
+      CHECK(some->training.size() == 4);
+      CHECK(some->held_out.size() == 2);
       for (const sequence& tokens : all_of(*some)) {
         CHECK(static_cast<index_t>(tokens.size()) == length + 1);
         CHECK(tokens.front() == tokenizer::begin_of_text);
@@ -130,28 +133,32 @@ TEST_CASE("make_texts: sequences have the length asked for and begin as a text d
 TEST_CASE("make_texts: shifted texts are the plain ones with the other name", "[finetune]") {
   if (!has_model()) return;
   const storyteller teller;
-  text_options options = small_options();
-  options.length = 64;
-  options.num_training = 40;
-  const story_texts made = teller.write(options);
-  const auto plain = all_of(made.plain);
-  const auto shifted = all_of(made.shifted);
-  for (std::size_t i = 0; i < plain.size(); ++i) {
-    const std::string before = decode_all(teller.words, plain[i]);
-    const std::string after = decode_all(teller.words, shifted[i]);
-    INFO(before << "\n" << after);
-    CHECK(words_of(before).count("Lily") > 0);
-    CHECK(words_of(before).count("Zog") == 0);
-    CHECK(words_of(after).count("Lily") == 0);
-    CHECK(words_of(after).count("Zog") > 0);
-    // They are cut after as many tokens, which are not as many characters.
-    const std::string expected = replace_word(before, "Lily", "Zog");
-    const std::size_t common = std::min(expected.size(), after.size());
-    CHECK(common > 100);
-    CHECK(expected.substr(0, common) == after.substr(0, common));
-    // The tokens are those that the tokenizer makes of the text, but for a last word that was cut.
-    const sequence encoded = teller.words.encode(after);
-    CHECK(std::equal(shifted[i].begin(), shifted[i].end() - 4, encoded.begin()));
+  const std::vector<std::pair<index_t, std::string>> cases{{16, "Zog"}, {64, "Zog"}, {64, "Tom"}};
+  for (const auto& [length, name] : cases) {
+    text_options options = small_options();
+    options.length = length;
+    options.new_name = name; // many stories mention Tom: they are left out
+    const story_texts made = teller.write(options);
+    const auto plain = all_of(made.plain);
+    const auto shifted = all_of(made.shifted);
+    for (std::size_t i = 0; i < plain.size(); ++i) {
+      const std::string before = decode_all(teller.words, plain[i]);
+      const std::string after = decode_all(teller.words, shifted[i]);
+      INFO(before << "\n" << after);
+      CHECK(words_of(before).count(name) == 0);
+      CHECK(words_of(after).count("Lily") == 0);
+      CHECK(words_of(after).count(name) > 0);
+      const sequence opening(plain[i].begin(), plain[i].begin() + std::min<index_t>(length, 20) + 1);
+      CHECK(words_of(decode_all(teller.words, opening)).count("Lily") > 0);
+      // They are cut after as many tokens, which are not as many characters.
+      const std::string expected = replace_word(before, "Lily", name);
+      const std::size_t common = std::min(expected.size(), after.size());
+      CHECK(static_cast<index_t>(common) > length);
+      CHECK(expected.substr(0, common) == after.substr(0, common));
+      // The tokens are those that the tokenizer makes of the text, but for a last word that was cut.
+      const sequence encoded = teller.words.encode(after);
+      CHECK(std::equal(shifted[i].begin(), shifted[i].end() - 4, encoded.begin()));
+    }
   }
 }
 
