@@ -210,7 +210,7 @@ TEST_CASE("loss_chart: curves differ in colour, dash and mark", "[finetune]") {
 }
 
 TEST_CASE("loss_chart: names stand right of the curves and within the drawing", "[finetune]") {
-  for (const std::size_t count : {1, 5, 40}) {
+  for (const std::size_t count : {std::size_t{1}, std::size_t{5}, std::size_t{40}}) {
     std::vector<curve> curves;
     for (std::size_t i = 0; i < count; ++i) curves.push_back(falling("a method of some length", 2));
     const auto all = elements_of(chart(curves));

@@ -133,11 +133,20 @@ TEST_CASE("make_texts: sequences have the length asked for and begin as a text d
 TEST_CASE("make_texts: shifted texts are the plain ones with the other name", "[finetune]") {
   if (!has_model()) return;
   const storyteller teller;
-  const std::vector<std::pair<index_t, std::string>> cases{{16, "Zog"}, {64, "Zog"}, {64, "Tom"}};
-  for (const auto& [length, name] : cases) {
+  struct example {
+    index_t length;
+    std::string name;
+    std::string new_name;
+  };
+  const std::vector<example> examples{{16, "Lily", "Zog"},
+                                      {64, "Lily", "Zog"},
+                                      {64, "Lily", "Tom"},    // many mention Tom: they are left out
+                                      {16, "Timmy", "Lily"}}; // from three tokens to one
+  for (const auto& [length, name, new_name] : examples) {
     text_options options = small_options();
     options.length = length;
-    options.new_name = name; // many stories mention Tom: they are left out
+    options.name = name;
+    options.new_name = new_name;
     const story_texts made = teller.write(options);
     const auto plain = all_of(made.plain);
     const auto shifted = all_of(made.shifted);
@@ -145,13 +154,13 @@ TEST_CASE("make_texts: shifted texts are the plain ones with the other name", "[
       const std::string before = decode_all(teller.words, plain[i]);
       const std::string after = decode_all(teller.words, shifted[i]);
       INFO(before << "\n" << after);
-      CHECK(words_of(before).count(name) == 0);
-      CHECK(words_of(after).count("Lily") == 0);
-      CHECK(words_of(after).count(name) > 0);
+      CHECK(words_of(before).count(new_name) == 0);
+      CHECK(words_of(after).count(name) == 0);
+      CHECK(words_of(after).count(new_name) > 0);
       const sequence opening(plain[i].begin(), plain[i].begin() + std::min<index_t>(length, 20) + 1);
-      CHECK(words_of(decode_all(teller.words, opening)).count("Lily") > 0);
+      CHECK(words_of(decode_all(teller.words, opening)).count(name) > 0);
       // They are cut after as many tokens, which are not as many characters.
-      const std::string expected = replace_word(before, "Lily", name);
+      const std::string expected = replace_word(before, name, new_name);
       const std::size_t common = std::min(expected.size(), after.size());
       CHECK(static_cast<index_t>(common) > length);
       CHECK(expected.substr(0, common) == after.substr(0, common));
