@@ -13,7 +13,6 @@
 #include <map>
 #include <set>
 #include <string>
-#include <utility>
 #include <vector>
 
 namespace {
@@ -138,10 +137,11 @@ TEST_CASE("make_texts: shifted texts are the plain ones with the other name", "[
     std::string name;
     std::string new_name;
   };
-  const std::vector<example> examples{{16, "Lily", "Zog"},
-                                      {64, "Lily", "Zog"},
-                                      {64, "Lily", "Tom"},    // many mention Tom: they are left out
-                                      {16, "Timmy", "Lily"}}; // from three tokens to one
+  const std::vector<example> examples{
+      {16, "Lily", "Zog"},
+      {64, "Lily", "Zog"},
+      {40, "Lily", "One"},    // many begin a sentence with One: they are left out
+      {16, "Timmy", "Lily"}}; // from three tokens to one
   for (const auto& [length, name, new_name] : examples) {
     text_options options = small_options();
     options.length = length;
