@@ -121,9 +121,8 @@ std::string band_path(const run_of_points& run, const frame& in) {
   std::string path;
   for (const point& at : run)
     path += (path.empty() ? "M" : "L") + point_text(in.x.place(at.x), in.y.place(at.high));
-  for (auto at = run.rbegin(); at != run.rend(); ++at) {
-    path += "L" + point_text(in.x.place(at->x), in.y.place(at->low));
-  }
+  const run_of_points reversed(run.rbegin(), run.rend());
+  for (const point& at : reversed) path += "L" + point_text(in.x.place(at.x), in.y.place(at.low));
   return path + "z";
 }
 
@@ -229,7 +228,7 @@ std::string loss_chart(std::string_view title, std::string_view x_label, std::st
                               path_element("mark", marks_path(drawn[i], i, drawn.size(), in)));
     legend += legend_entry(drawn[i].source.name, i);
   }
-  return svg_file_head(width, height, title) + style + "<path class=\"back\" d=\"M0 0h" + place_text(width) +
+  return svg_file_head(width, height, title) + style + R"(<path class="back" d="M0 0h)" + place_text(width) +
          "v" + place_text(height) + "h-" + place_text(width) + "z\"/>\n" +
          text_element(4, 24, "title", shortened(title, longest_title)) +
          svg_axes(in.x, in.y, x_label, y_label) + bands + lines + legend + "</svg>\n";

@@ -44,17 +44,17 @@ bool is_word(std::string_view text) {
 
 /// The place where a word stands alone, at `from` or behind; npos where there is none.
 std::size_t find_word(std::string_view text, std::string_view word, std::size_t from = 0) {
-  for (std::size_t at = text.find(word, from); at != text.npos; at = text.find(word, at + 1)) {
+  for (std::size_t at = text.find(word, from); at != std::string_view::npos; at = text.find(word, at + 1)) {
     const std::size_t end = at + word.size();
     const bool begins = at == 0 || !is_in_word(text[at - 1]);
     const bool ends = end == text.size() || !is_in_word(text[end]);
     if (begins && ends) return at;
   }
-  return text.npos;
+  return std::string_view::npos;
 }
 
 bool mentions(std::string_view text, std::string_view word) {
-  return find_word(text, word) != text.npos;
+  return find_word(text, word) != std::string_view::npos;
 }
 
 std::uint64_t join(std::uint32_t low, std::uint32_t high) {
@@ -133,7 +133,7 @@ public:
   }
 
 private:
-  std::vector<std::optional<story>> write_round(std::uint64_t first) const {
+  [[nodiscard]] std::vector<std::optional<story>> write_round(std::uint64_t first) const {
     std::vector<std::optional<story>> round(stories_per_round);
     qlr::for_each_range(run_, stories_per_round, stories_per_task, [&](index_t begin, index_t end) {
       story_writer writer(source_, words_, options_);
@@ -179,6 +179,7 @@ std::vector<index_t> epoch_order(index_t count, std::uint64_t seed, index_t epoc
   }
   std::ranges::sort(drawn);
   std::vector<index_t> order;
+  order.reserve(drawn.size());
   for (const auto& [number, index] : drawn) order.push_back(index);
   return order;
 }
@@ -205,7 +206,8 @@ story_texts make_texts(const model& writer, const tokenizer& words, const text_o
 std::string replace_word(std::string_view text, std::string_view word, std::string_view by) {
   std::string result;
   std::size_t begin = 0;
-  for (std::size_t at = find_word(text, word); at != text.npos; at = find_word(text, word, begin)) {
+  for (std::size_t at = find_word(text, word); at != std::string_view::npos;
+       at = find_word(text, word, begin)) {
     result.append(text.substr(begin, at - begin)).append(by);
     begin = at + word.size();
   }
