@@ -20,7 +20,8 @@ struct matrix_shape {
 };
 
 /// m < n, m = n and m > n, and beside the tiles and pieces of both orientations.
-constexpr matrix_shape shapes[] = {{7, 12}, {11, 11}, {13, 6}, {65, 64}, {63, 66}, {257, 9}, {9, 257}};
+constexpr matrix_shape shapes[] = {{7, 12},  {11, 11}, {13, 6},  {65, 64},
+                                   {63, 66}, {257, 9}, {9, 257}, {257, 258}};
 
 const any_quantizer int3 = make_quantizer("int3", {.group_size = 4});
 
@@ -207,6 +208,13 @@ TEST_CASE("loqt_layer refresh: the rounds are those of the algorithm", "[train]"
   }
 }
 
+TEST_CASE("loqt_layer refresh: a scale that T cannot make up for leaves plain quantization", "[train]") {
+  const matrix<float> weight = random_numbers<float>(12, 9, 21);
+  const auto layer = make_loqt_layer<float>(12, 9, {.rank = 3, .scale = 1e-42F}, int3); // T would overflow
+  CHECK(has_same_bytes(layer.to_decomposition().quantized, quantize(weight.view(), int3)));
+  CHECK(largest_entry(trained_of(layer)) == 0);
+}
+
 TEST_CASE("loqt_layer refresh: a gradient of zero takes P from what Q leaves of W", "[train]") {
   for (const auto& [rows, cols] : {matrix_shape{12, 8}, matrix_shape{8, 12}}) {
     const matrix<float> weight = random_numbers<float>(rows, cols, 21);
@@ -316,6 +324,13 @@ TEST_CASE("loqt_layer refresh: refuses to begin twice, to end without beginning,
   layer.backward(x.view(), g.view(), {});
   CHECK(report_of([&] { layer.finish_refresh(); }).says(status_code::non_finite, "gradient(0, 0)"));
   CHECK(layer.is_refreshing());
+  add_some_gradient(layer, 9); // begins at zero again
+  layer.finish_refresh();
+  auto other = make_loqt_layer<float>(6, 9, {.rank = 2});
+  other.start_refresh();
+  add_some_gradient(other, 9);
+  other.finish_refresh();
+  CHECK(has_equal_bytes(layer.to_decomposition(), other.to_decomposition()));
   auto spoilt = make_loqt_layer<float>(6, 9, {.rank = 2});
   spoilt.parameters()[0].set_value(3, HUGE_VALF);
   CHECK(report_of([&] { spoilt.start_refresh(); }).says(status_code::non_finite, "weight(0, 3)"));
