@@ -229,4 +229,28 @@ void check_differences(Layer& layer, index_t tokens) {
   }
 }
 
+/// Steps first ... last - 1 towards outputs of random numbers, four batches in turn; the losses.
+template <class Layer, class Optimizer>
+std::vector<double> train_steps(Layer& layer, Optimizer& optimizer, int first, int last) {
+  using T = typename Layer::compute_type;
+  std::vector<double> losses;
+  const auto parameters = layer.parameters();
+  for (int step = first; step < last; ++step) {
+    const auto batch = static_cast<std::uint64_t>(step % 4);
+    const matrix<T> x = random_numbers<T>(12, layer.cols(), 100 + batch);
+    const matrix<T> target = random_numbers<T>(12, layer.rows(), 200 + batch);
+    matrix<T> y = output_of(layer, x);
+    double loss = 0;
+    for (index_t i = 0; i < y.size(); ++i) {
+      y.data()[i] -= target.data()[i];
+      loss += 0.5 * static_cast<double>(y.data()[i] * y.data()[i]);
+    }
+    losses.push_back(loss);
+    train::zero_gradients<T>(parameters);
+    layer.backward(x.view(), std::as_const(y).view(), {});
+    optimizer.step(parameters, 0.02);
+  }
+  return losses;
+}
+
 } // namespace qlr::test

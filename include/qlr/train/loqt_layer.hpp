@@ -63,7 +63,7 @@ public:
         product_(qlr::quantize(weight, quantizer_, run)),
         factor_(trains_left() ? weight.rows() : options.rank, trains_left() ? options.rank : weight.cols()),
         projection_(options.rank, std::min(weight.rows(), weight.cols()), options.projection_quantizer),
-        refresh_(refresh(detail::convert<float>(weight))) {}
+        refresh_(refresh{detail::convert<float>(weight)}) {}
 
   [[nodiscard]] index_t rows() const { return product_.rows(); }
   [[nodiscard]] index_t cols() const { return product_.cols(); }
@@ -92,6 +92,7 @@ public:
     detail::product_gradients<compute_type> to;
     to.x = grad_x;
     if (refresh_) {
+      if (refresh_->gradient.size() == 0) refresh_->gradient = matrix<compute_type>(rows(), cols(), 0);
       to.weight = refresh_->gradient.view();
     } else {
       (trains_left() ? to.left : to.right) = factor_.gradient().view();
@@ -106,7 +107,7 @@ public:
   void start_refresh(const executor& run = {}) {
     require(!is_refreshing(), status_code::invalid_argument,
             "the layer is being refreshed; finish_refresh() comes before the next start_refresh()");
-    refresh next(merged(run));
+    refresh next{merged(run)};
     product_ = product_type(qlr::quantize(std::as_const(next.weight).view(), quantizer_, run));
     refresh_ = std::move(next);
     clear_factor();
@@ -116,23 +117,18 @@ public:
   /// by compensation, and frees W and the gradient.
   ///
   /// P holds the leading right singular vectors where L is trained, else the left ones. Of Q = the quantized
-  /// W with T = 0 and the pairs (Q, T) of the rounds, the one nearest to W is kept.
+  /// W with T = 0 and the pairs (Q, T) of the rounds, the one nearest to W is kept. After an
+  /// error the layer is still being refreshed, and its gradient is zero again.
   /// @throws qlr::error invalid_argument: the layer is not being refreshed;  non_finite: the gradient
   /// @throws qlr::error unsupported: a scale beyond the range of its format
   /// @throws qlr::error numerical_failure: no singular vectors
-  /// After an error the layer is still being refreshed, and its gradient has to be made again.
   void finish_refresh(const executor& run = {}) {
     require(is_refreshing(), status_code::invalid_argument,
             "the layer is not being refreshed; start_refresh() comes before finish_refresh()");
-    require_finite(std::as_const(refresh_->gradient).view(), "gradient", run);
-    if constexpr (std::same_as<compute_type, float>) {
-      finish_from(refresh_->gradient, run);
-    } else {
-      matrix<float> gradient = detail::convert<float>(std::as_const(refresh_->gradient).view());
-      finish_from(gradient, run);
-    }
+    matrix<float> gradient = take_gradient();
+    require_finite(std::as_const(gradient).view(), "gradient", run);
+    finish_from(gradient, run);
     refresh_.reset();
-    factor_.gradient().fill(0);
   }
 
   /// T alone, "left" (m,r) or "right" (r,n); zero with a gradient of zero while the layer is refreshed.
@@ -187,10 +183,8 @@ private:
 
   /// What is kept during a refresh.
   struct refresh {
-    explicit refresh(matrix<float> merged)
-        : weight(std::move(merged)), gradient(weight.rows(), weight.cols(), compute_type{}) {}
     matrix<float> weight;
-    matrix<compute_type> gradient;
+    matrix<compute_type> gradient{}; ///< empty until there is one
   };
 
   struct factors {
@@ -239,6 +233,17 @@ private:
       detail::map(out.view().middle_rows(begin, end - begin)) = weight.template cast<float>();
     });
     return out;
+  }
+
+  /// The gradient of the dense weight, which is gone then; zeros where there is none.
+  [[nodiscard]] matrix<float> take_gradient() {
+    matrix<compute_type> gradient = std::exchange(refresh_->gradient, {});
+    if (gradient.size() == 0) return {rows(), cols(), 0.0F};
+    if constexpr (std::same_as<compute_type, float>) {
+      return gradient;
+    } else {
+      return detail::convert<float>(std::as_const(gradient).view());
+    }
   }
 
   /// @param gradient  of the dense weight; overwritten
