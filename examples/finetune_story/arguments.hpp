@@ -18,7 +18,7 @@ struct arguments {
   int num_seeds = 3;
   std::string task = "shifted"; ///< or plain
   bool from_scratch = false;
-  text_options texts{.num_training = 256};
+  text_options texts{.num_training = 800};
   training_options training{};
   qlr::index_t save_interval = 50;
   int threads = 0;

@@ -8,13 +8,11 @@
 
 #include <algorithm>
 #include <numeric>
-#include <span>
 #include <type_traits>
 
 namespace {
 
 using qlr::index_t;
-using parameter_span = std::span<const qlr::train::parameter_view<float>>;
 
 qlr::train::learning_rate_schedule make_rate(const run_key& key, const training_options& options) {
   return {.highest = key.method->learning_rate * options.learning_rate_factor,
@@ -36,7 +34,7 @@ double training_curve::final_training_loss() const {
 training::training(const run_key& key, const training_options& options, const training_data& data)
     : key_(key), options_(options), sequences_(data.sequences),
       model_(data.weights, make_layer_factory(key, options.layers, data.covariances), options.trained),
-      parameters_(model_.parameters()), optimizer_(parameter_span(parameters_), {.seed = key.seed}),
+      parameters_(model_.parameters()), optimizer_(parameters_, {.seed = key.seed}),
       rate_(make_rate(key, options)) {
   validate(rate_);
   for (index_t block = 0; block < model_.num_blocks(); ++block) {
@@ -65,7 +63,7 @@ batch_shape training::shape_of(const batch_tokens& tokens) const {
 }
 
 double training::loss_and_gradients(const batch_tokens& tokens) {
-  qlr::train::zero_gradients(parameter_span(parameters_));
+  qlr::train::zero_gradients(parameters_);
   const double loss = model_.forward({shape_of(tokens), tokens.inputs, tokens.targets});
   model_.backward();
   return loss;
@@ -90,7 +88,7 @@ void training::refresh(const batch_tokens& tokens) {
     if (!layer.is_refreshing()) layer.start_refresh(); // a new layer is
   });
   const double loss = loss_and_gradients(tokens);
-  qlr::train::require_finite_step(step_, loss, parameter_span(parameters_));
+  qlr::train::require_finite_step(step_, loss, parameters_);
   for_each_loqt_layer([](auto& layer) { layer.finish_refresh(); });
 }
 
@@ -115,10 +113,10 @@ void training::step() {
       gather(sequences_.training, choose_batch(num_sequences, options_.batch_sequences, key_.seed, step_));
   if (key_.method->kind == method_kind::loqt && options_.refreshes.is_refresh_step(step_)) refresh(tokens);
   const double loss = loss_and_gradients(tokens);
-  qlr::train::require_finite_step(step_, loss, parameter_span(parameters_));
+  qlr::train::require_finite_step(step_, loss, parameters_);
   constexpr double largest_gradient = 1;
-  qlr::train::clip_gradients(parameter_span(parameters_), largest_gradient);
-  optimizer_.step(parameter_span(parameters_), rate_.at(step_));
+  qlr::train::clip_gradients(parameters_, largest_gradient);
+  optimizer_.step(parameters_, rate_.at(step_));
   curve_.training.push_back(loss);
   ++step_;
   if (is_done() || step_ % options_.evaluation_interval == 0) evaluate();

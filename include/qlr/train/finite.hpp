@@ -10,6 +10,7 @@
 #include <concepts>
 #include <span>
 #include <string_view>
+#include <vector>
 
 namespace qlr::train {
 
@@ -64,6 +65,12 @@ void require_finite_step(index_t step, double loss, std::span<const parameter_vi
           ", and there are no parameters");
   detail::fail_not_finite(step, loss, *largest, at, "all parameters are finite, the largest ",
                           static_cast<double>(largest->value(at)));
+}
+
+/// @copydoc require_finite_step
+template <std::floating_point T>
+void require_finite_step(index_t step, double loss, const std::vector<parameter_view<T>>& parameters) {
+  require_finite_step(step, loss, std::span<const parameter_view<T>>(parameters));
 }
 
 } // namespace qlr::train

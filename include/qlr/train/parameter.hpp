@@ -120,9 +120,16 @@ private:
   parameter_options options_;
 };
 
+/// Sets all gradients to zero, as every step begins.
 template <std::floating_point T>
 void zero_gradients(std::span<const parameter_view<T>> parameters) {
   for (const parameter_view<T>& p : parameters) std::fill_n(p.gradient, p.size(), T{0});
+}
+
+/// @copydoc zero_gradients
+template <std::floating_point T>
+void zero_gradients(const std::vector<parameter_view<T>>& parameters) {
+  zero_gradients(std::span<const parameter_view<T>>(parameters));
 }
 
 /// The Euclidean norm of all gradients together, summed in double.
@@ -154,6 +161,12 @@ double clip_gradients(std::span<const parameter_view<T>> parameters, double larg
       p.gradient[i] = static_cast<T>(factor * static_cast<double>(p.gradient[i]));
   }
   return norm;
+}
+
+/// @copydoc clip_gradients
+template <std::floating_point T>
+double clip_gradients(const std::vector<parameter_view<T>>& parameters, double largest) {
+  return clip_gradients(std::span<const parameter_view<T>>(parameters), largest);
 }
 
 } // namespace qlr::train
