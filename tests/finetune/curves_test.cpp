@@ -39,7 +39,7 @@ struct place {
 std::vector<place> places_of(const element& path) {
   const std::string& d = path.attributes.at("d");
   std::vector<place> result;
-  for (std::size_t i = d.find_first_of("ML"); i != d.npos; i = d.find_first_of("ML", i + 1)) {
+  for (std::size_t i = d.find_first_of("ML"); i != std::string::npos; i = d.find_first_of("ML", i + 1)) {
     const std::size_t space = d.find(' ', i);
     result.push_back({std::stod(d.substr(i + 1, space - i - 1)), std::stod(d.substr(space + 1))});
   }
@@ -54,8 +54,8 @@ double number(const element& from, const char* key) {
 std::vector<std::pair<double, double>> ticks_of(const std::vector<element>& all, bool is_upright) {
   std::vector<std::pair<double, double>> result;
   for (const element& each : all) {
-    if (each.name != "text" || each.attributes.count("text-anchor") == 0) continue;
-    if (each.text.find_first_not_of("-.0123456789") != each.text.npos) continue;
+    if (each.name != "text" || !each.attributes.contains("text-anchor")) continue;
+    if (each.text.find_first_not_of("-.0123456789") != std::string::npos) continue;
     if ((each.attributes.at("text-anchor") == "end") != is_upright) continue;
     // The middle of a digit is four pixels above its foot.
     result.emplace_back(std::stod(each.text), is_upright ? number(each, "y") - 4 : number(each, "x"));
@@ -99,8 +99,8 @@ TEST_CASE("loss_chart: the file stands alone", "[finetune]") {
   CHECK(drawing.substr(drawing.size() - 7) == "</svg>\n");
   const std::set<std::string> allowed{"svg", "style", "g", "path", "text"};
   for (const element& each : all) {
-    CHECK(allowed.count(each.name) == 1);
-    CHECK(each.attributes.count("href") == 0);
+    CHECK(allowed.contains(each.name));
+    CHECK(!each.attributes.contains("href"));
   }
   const std::string rest = drawing.substr(drawing.find("viewBox"));
   for (const char* const word : {"http", "url", "@import", "script"}) CHECK(rest.find(word) == rest.npos);
@@ -211,8 +211,7 @@ TEST_CASE("loss_chart: curves differ in colour, dash and mark", "[finetune]") {
 
 TEST_CASE("loss_chart: names stand right of the curves and within the drawing", "[finetune]") {
   for (const std::size_t count : {std::size_t{1}, std::size_t{5}, std::size_t{40}}) {
-    std::vector<curve> curves;
-    for (std::size_t i = 0; i < count; ++i) curves.push_back(falling("a method of some length", 2));
+    const std::vector<curve> curves(count, falling("a method of some length", 2));
     const auto all = elements_of(chart(curves));
     const auto lines = of_class(all, "line");
     double right = 0;

@@ -39,7 +39,8 @@ private:
     if (text_[at_] == '<') return text_.compare(at_, 2, "</") == 0 ? read_end() : read_begin();
     const std::size_t end = std::min(text_.find('<', at_), text_.size());
     const std::string data = unescaped(text_.substr(at_, end - at_));
-    demand(!open_.empty() || data.find_first_not_of('\n') == data.npos, "text outside of all elements");
+    demand(!open_.empty() || data.find_first_not_of('\n') == std::string::npos,
+           "text outside of all elements");
     if (!open_.empty()) elements[open_.back()].text += data;
     at_ = end;
   }
@@ -92,7 +93,7 @@ private:
         continue;
       }
       const std::size_t end = text.find(';', i);
-      demand(end != text.npos, "a raw &");
+      demand(end != std::string::npos, "a raw &");
       result += entities.at(text.substr(i, end + 1 - i));
       i = end;
     }

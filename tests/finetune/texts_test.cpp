@@ -52,12 +52,12 @@ bool is_same(const texts& a, const texts& b) {
 }
 
 /// The words of a text, by a scan of its characters.
-std::multiset<std::string> words_of(const std::string& text) {
+std::set<std::string> words_of(const std::string& text) {
   const std::string letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
-  std::multiset<std::string> result;
+  std::set<std::string> result;
   std::string word;
   for (const char character : text + " ") {
-    if (letters.find(character) != letters.npos) {
+    if (letters.find(character) != std::string::npos) {
       word += character;
     } else if (!word.empty()) {
       result.insert(word);
@@ -101,8 +101,8 @@ TEST_CASE("replace_word: takes whole words only", "[finetune]") {
         "Lilys lily xLily Lily2 9Lily LilyLily");
   CHECK(replace_word("\"Lily\"\nLily-Lily_Lily", "Lily", "Zog") == "\"Zog\"\nZog-Zog_Zog");
   CHECK(replace_word("aaa aa a", "a", "aa") == "aaa aa aa");
-  CHECK(replace_word("Lily", "Lily", "") == "");
-  CHECK(replace_word("", "Lily", "Zog") == "");
+  CHECK(replace_word("Lily", "Lily", "").empty());
+  CHECK(replace_word("", "Lily", "Zog").empty());
   CHECK(replace_word("Lil", "Lily", "Zog") == "Lil");
 }
 
@@ -154,11 +154,11 @@ TEST_CASE("make_texts: shifted texts are the plain ones with the other name", "[
       const std::string before = decode_all(teller.words, plain[i]);
       const std::string after = decode_all(teller.words, shifted[i]);
       INFO(before << "\n" << after);
-      CHECK(words_of(before).count(new_name) == 0);
-      CHECK(words_of(after).count(name) == 0);
-      CHECK(words_of(after).count(new_name) > 0);
+      CHECK(!words_of(before).contains(new_name));
+      CHECK(!words_of(after).contains(name));
+      CHECK(words_of(after).contains(new_name));
       const sequence opening(plain[i].begin(), plain[i].begin() + std::min<index_t>(length, 20) + 1);
-      CHECK(words_of(decode_all(teller.words, opening)).count(name) > 0);
+      CHECK(words_of(decode_all(teller.words, opening)).contains(name));
       // They are cut after as many tokens, which are not as many characters.
       const std::string expected = replace_word(before, name, new_name);
       const std::size_t common = std::min(expected.size(), after.size());
