@@ -57,6 +57,21 @@ struct run_of {
   qlr::train::adamw<T> optimizer;
 };
 
+/// Those of nf3, moved by a number from the data.
+struct levels_from_data {
+  [[nodiscard]] static std::string name() { return "levels from data"; }
+  [[nodiscard]] static quantized_layout layout(index_t rows, index_t cols) {
+    return make_quantizer("nf3").layout(rows, cols);
+  }
+  [[nodiscard]] static quantized_matrix quantize(matrix_view<const float> weight, const quantize_hints& hints,
+                                                 const executor& run) {
+    const quantized_matrix q = make_quantizer("nf3").quantize(weight, hints, run);
+    std::vector<float> levels = q.levels();
+    for (float& level : levels) level += 0.125F * weight(0, 0);
+    return {name(), q.layout(), std::move(levels), q.codes(), q.scales(), q.zeros()};
+  }
+};
+
 struct choice {
   index_t rows;
   index_t cols;
@@ -72,6 +87,7 @@ std::vector<choice> choices() {
           {9, 70, make_quantizer("nf3", {.group_size = 8, .scales = double_quantized(4)}),
            make_quantizer("uint4")},
           {66, 5, make_quantizer("minmax4")},
+          {12, 9, levels_from_data{}},
           {5, 66, make_quantizer("nvfp4")},
           {12, 9, make_quantizer("int2", {.group_size = group_per_tensor})}};
 }
