@@ -2,6 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <malloc.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,9 +20,16 @@ namespace qlr::bench {
   return 0;
 }
 
+/// Gives free memory back to the system and makes what is resident now the peak.
+inline void reset_peak_memory() {
+  malloc_trim(0);
+  std::ofstream("/proc/self/clear_refs") << 5;
+}
+
 /// By how much body() raises the peak of resident memory, in bytes, run in a forked child; 0 when it failed.
 ///
 /// The child starts with the pages of the parent, which are subtracted: call it before allocating anything.
+/// What comes before a reset_peak_memory() in body() does not count.
 template <class Body>
 [[nodiscard]] double peak_growth_bytes(Body&& body) {
   int ends[2] = {};
