@@ -17,9 +17,8 @@ namespace qlr::train {
 
 /// An archive of save_state or load_state.
 template <class Archive>
-concept state_archive =
-    std::same_as<Archive, detail::state_saver> || std::same_as<Archive, detail::state_checker> ||
-    std::same_as<Archive, detail::state_loader>;
+concept state_archive = std::same_as<Archive, detail::state_saver> ||
+    std::same_as<Archive, detail::state_checker> || std::same_as<Archive, detail::state_loader>;
 
 namespace detail {
 
