@@ -34,6 +34,10 @@ struct token_batch {
 template <class T>
 class buffer {
 public:
+  buffer() = default;
+  buffer(buffer&&) = default; // a copy's view would be of the first one's memory
+  buffer& operator=(buffer&&) = default;
+
   /// Sets the shape; elements are what was there before, in no useful order.
   qlr::matrix_view<T> shape(qlr::index_t rows, qlr::index_t cols) {
     if (rows * cols > memory_.size()) memory_ = qlr::matrix<T>(1, rows * cols);

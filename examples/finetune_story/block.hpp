@@ -53,7 +53,9 @@ inline void check_batch_shape(const model_config& config, batch_shape shape) {
 template <class T>
 class transformer_block {
 public:
+  /// @param index         given to make_layer
   /// @param trains_norms  whether the norms are among the parameters
+  /// @throws qlr::error shape_mismatch: a layer has another shape than its weight
   transformer_block(const model_config& config, const block_weights& weights, qlr::index_t index,
                     const layer_factory<T>& make_layer, bool trains_norms = false)
       : config_(config), trains_norms_(trains_norms), rotary_(config), attention_(config),
@@ -88,8 +90,10 @@ public:
     feed_forward(kept, y, run);
   }
 
-  /// Adds the gradients of the last forward's loss to the parameters and writes the gradient of X, unless
-  /// that view is empty. grad_x may be grad_y. May be called several times.
+  /// From the gradient of the last Y: adds the gradients of the parameters, and writes the gradient of X
+  /// unless that view is empty. grad_x may be grad_y. May be called several times.
+  ///
+  /// @throws qlr::error shape_mismatch: grad_y or grad_x does not fit
   void backward(qlr::matrix_view<const T> grad_y, qlr::matrix_view<T> grad_x, const qlr::executor& run = {}) {
     check_stream(saved_.shape, "the gradient of Y", grad_y);
     const bool wants_x = grad_x.data() != nullptr;

@@ -25,7 +25,9 @@ using numbers = std::vector<double>;
   return x[static_cast<std::size_t>(i)];
 }
 [[nodiscard]] inline numbers zeros(index_t count) {
-  return numbers(static_cast<std::size_t>(count), 0.0);
+  numbers x;
+  x.resize(static_cast<std::size_t>(count));
+  return x;
 }
 
 /// W x
