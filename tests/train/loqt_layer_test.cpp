@@ -134,7 +134,9 @@ TEST_CASE("loqt_layer: gradients in float and with bf16 storage are those in dou
 }
 
 TEST_CASE("loqt_layer: bits do not depend on the number of threads", "[train]") {
-  for (const auto& [rows, cols] : {std::pair<index_t, index_t>{530, 70}, {300, 310}}) {
+  for (const auto& shape : {std::pair<index_t, index_t>{530, 70}, {300, 310}}) {
+    const index_t rows = shape.first;
+    const index_t cols = shape.second;
     const loqt_options options{.rank = 5, .compensation_steps = 2};
     const matrix<float> x = random_numbers<float>(70, cols, 4);
     const matrix<float> c = random_numbers<float>(70, rows, 5);
