@@ -4,6 +4,7 @@
 
 #include <qlr/core/finite.hpp>
 #include <qlr/train/concepts.hpp>
+#include <qlr/train/detail/exponential.hpp>
 #include <qlr/train/detail/factor_rows.hpp>
 #include <qlr/train/detail/integer_grid.hpp>
 #include <qlr/train/detail/kaiming.hpp>
@@ -121,7 +122,7 @@ public:
   void load(index_t first, tile& rows) const {
     const index_t count = rows.weight.rows();
     load_exponents(first, rows.quotient); // L2 U2 + r2 + c2
-    detail::map(rows.quotient.view()).array() = (-detail::map(rows.quotient.view()).array()).exp();
+    detail::exponentiate_negated(rows.quotient.view());
     const auto lowest = static_cast<compute_type>(grid_.lowest());
     const auto highest = static_cast<compute_type>(grid_.highest());
     for (index_t i = 0; i < count; ++i) {
@@ -168,7 +169,9 @@ public:
       });
       row_bias_.gradient()(first + i, 0) += sum;
     }
-    detail::map(sums.column_bias.view()) += detail::map(by_exponent.view()).colwise().sum();
+    for (index_t i = 0; i < count; ++i) {
+      for (index_t j = 0; j < cols(); ++j) sums.column_bias(0, j) += by_exponent(i, j);
+    }
     detail::add_factor_gradients(left_, right_, first, by_exponent.view(), compute_type{1}, sums.right);
   }
 
