@@ -28,7 +28,7 @@ inline void reset_peak_memory() {
 
 /// By how much body() raises the peak of resident memory, in bytes, run in a forked child; 0 when it failed.
 ///
-/// The child starts with the pages of the parent, which are subtracted: call it before allocating anything.
+/// The child starts with the pages of the parent, which are subtracted: call it before allocating much.
 /// What comes before a reset_peak_memory() in body() does not count.
 template <class Body>
 [[nodiscard]] double peak_growth_bytes(Body&& body) {
@@ -36,6 +36,7 @@ template <class Body>
   if (pipe(ends) != 0) return 0;
   const pid_t child = fork();
   if (child == 0) {
+    malloc_trim(0); // pages of free memory would be used again without growth
     double growth = -process_memory_bytes("VmRSS");
     body();
     growth += process_memory_bytes("VmHWM");

@@ -199,8 +199,8 @@ void time_layer(benchmark::State& state, const Make& make, const std::string& na
     run_of.step(pool);
     return run_of.y(0, 0);
   };
-  const samples times =
-      verify_then_time(state, [&] { return verify_layer(run_of, weight, pool); }, 1, body);
+  const samples times = verify_then_time(
+      state, [&] { return verify_layer(run_of, weight, pool); }, 1, body);
   reference_seconds(name, n) = times.median();
   report_step(state, times, n);
 }

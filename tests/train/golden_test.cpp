@@ -34,11 +34,11 @@ constexpr index_t rank = 64;
 
 /// The golden layer, and a root of the covariance of its inputs with the outputs that belong to it.
 struct golden_layer {
-  matrix<float> weight;     ///< W (m,n)
-  matrix<float> inputs;     ///< X^T (n,t)
+  matrix<float> weight;      ///< W (m,n)
+  matrix<float> inputs;      ///< X^T (n,t)
   matrix<double> covariance; ///< X^T X / t (n,n)
-  matrix<float> root;       ///< B (n,n), upper triangular, B^T B the covariance
-  matrix<float> target;     ///< B W^T (n,m)
+  matrix<float> root;        ///< B (n,n), upper triangular, B^T B the covariance
+  matrix<float> target;      ///< B W^T (n,m)
 };
 
 /// The loops of the textbook.
@@ -127,8 +127,7 @@ double gptq_error(const any_quantizer& quantizer) {
   options.rank = 0;
   options.steps = find_preset("gptq").steps;
   const metric weights = make_covariance_metric(matrix<double>(golden().covariance), {.damping = 0});
-  return output_error(
-      reconstruct(decompose(golden().weight.view(), quantizer, options, weights, {}).best));
+  return output_error(reconstruct(decompose(golden().weight.view(), quantizer, options, weights, {}).best));
 }
 
 /// Trains a layer and returns the output error of its plain codes on X itself.
@@ -147,7 +146,8 @@ double fitted_error(Layer layer, index_t num_steps) {
 
 } // namespace
 
-TEST_CASE("learned rounding: the output error is below that of rounding and of GPTQ", "[train][golden][slow]") {
+TEST_CASE("learned rounding: the output error is below that of rounding and of GPTQ",
+          "[train][golden][slow]") {
   if (!has_golden_data()) return;
   constexpr index_t num_steps = 250;
   const int bits = GENERATE(3, 4);

@@ -2,7 +2,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <qlr/train/detail/maps.hpp>
+#include <qlr/train/detail/products.hpp>
 #include <qlr/train/parameter.hpp>
 
 namespace qlr::train::detail {
@@ -14,7 +14,7 @@ void multiply_factors(const parameter<Storage>& left, const parameter<Storage>& 
   matrix<compute_t<Storage>> rows(out.rows(), left.cols()); // (tile,r)
   left.load_rows(first, rows.view());
   const matrix<compute_t<Storage>> factor = right.widened(); // (r,n)
-  map(out).noalias() = map(rows.view()) * map(factor.view());
+  map(out) = product<compute_t<Storage>>(rows.view(), factor.view());
 }
 
 /// Adds the gradients of L and R from that of the rows first ... of scale L R: (tile,n).
@@ -22,14 +22,15 @@ template <storage_scalar Storage>
 void add_factor_gradients(parameter<Storage>& left, const parameter<Storage>& right, index_t first,
                           matrix_view<const compute_t<Storage>> gradient, compute_t<Storage> scale,
                           matrix<compute_t<Storage>>& right_sum) {
+  using T = compute_t<Storage>;
   const index_t count = gradient.rows();
-  matrix<compute_t<Storage>> rows(count, left.cols()); // (tile,r)
+  matrix<T> rows(count, left.cols()); // (tile,r)
   left.load_rows(first, rows.view());
-  const matrix<compute_t<Storage>> factor = right.widened(); // (r,n)
-  map(left.gradient().view().middle_rows(first, count)).noalias() +=
-      scale * map(gradient) * map(factor.view()).transpose(); // (tile,n) (n,r)
-  map(right_sum.view()).noalias() +=
-      scale * map(rows.view()).transpose() * map(gradient); // (r,tile) (tile,n)
+  const matrix<T> factor = right.widened(); // (r,n)
+  const row_major<T> of_left = scale * product<T>(gradient, factor.view().transposed());
+  map(left.gradient().view().middle_rows(first, count)) += of_left;                     // (tile,r)
+  const row_major<T> of_right = scale * product<T>(rows.view().transposed(), gradient); // (r,n)
+  map(right_sum.view()) += of_right;
 }
 
 } // namespace qlr::train::detail

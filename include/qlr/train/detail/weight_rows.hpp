@@ -7,6 +7,7 @@
 #include <qlr/core/status.hpp>
 #include <qlr/train/detail/integer_grid.hpp>
 #include <qlr/train/detail/maps.hpp>
+#include <qlr/train/detail/products.hpp>
 
 #include <algorithm>
 #include <concepts>
@@ -54,7 +55,8 @@ void multiply_rows(const Weight& weight, matrix_view<const T> x, matrix_view<T> 
   for_each_range(run, weight.rows(), tile_rows, [&](index_t begin, index_t end) {
     typename Weight::tile rows(end - begin, weight.cols());
     weight.load(begin, rows); // (tile,n)
-    map(y).middleCols(begin, end - begin).noalias() = map(x) * map(rows.weight.view()).transpose();
+    // In memory of its own: where Y lies would change the last bits of small products.
+    map(y).middleCols(begin, end - begin) = product<T>(x, rows.weight.view().transposed());
   });
 }
 
@@ -83,10 +85,10 @@ void differentiate_rows(Weight& weight, matrix_view<const T> x, matrix_view<cons
     for (index_t begin = piece_begin; begin < piece_end; begin += tile_rows) {
       const index_t count = std::min(tile_rows, piece_end - begin);
       typename Weight::tile rows(count, weight.cols());
-      weight.load(begin, rows);                               // (tile,n)
-      const auto grad = map(grad_y).middleCols(begin, count); // (t,tile)
-      if (wants_x) parts_of_x[k].noalias() += grad * map(rows.weight.view());
-      const row_major<T> grad_weight = grad.transpose() * map(x); // (tile,n)
+      weight.load(begin, rows);                                            // (tile,n)
+      const matrix_view<const T> grad = middle_cols(grad_y, begin, count); // (t,tile)
+      if (wants_x) add_product<T>(grad, rows.weight.view(), parts_of_x[k]);
+      const row_major<T> grad_weight = product<T>(grad.transposed(), x); // (tile,n)
       weight.add_gradient(begin, rows, {grad_weight.data(), count, weight.cols()}, sums[k]);
     }
   });
