@@ -51,7 +51,6 @@ nlohmann::json to_json(const finished_run& run) {
   return {{"method", run.key.method->name},
           {"bits", run.key.bits},
           {"seed", run.key.seed},
-          {"learning_rate", run.key.method->learning_rate},
           {"training_loss", run.curve.training},
           {"evaluated_at", run.curve.evaluated_at},
           {"held_out_loss", run.curve.held_out},

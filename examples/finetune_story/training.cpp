@@ -15,7 +15,9 @@ namespace {
 using qlr::index_t;
 
 qlr::train::learning_rate_schedule make_rate(const run_key& key, const training_options& options) {
-  return {.highest = key.method->learning_rate * options.learning_rate_factor,
+  const double rate =
+      options.trained == trained_parts::everything ? key.method->scratch_rate : key.method->learning_rate;
+  return {.highest = rate * options.learning_rate_factor,
           .num_steps = options.num_steps,
           .warmup_steps = std::min<index_t>(5, options.num_steps),
           .decay = qlr::train::rate_decay::cosine,
