@@ -35,8 +35,8 @@ template <class T>
 class buffer {
 public:
   buffer() = default;
-  buffer(buffer&&) = default; // a copy's view would be of the first one's memory
-  buffer& operator=(buffer&&) = default;
+  buffer(buffer&&) noexcept = default; // a copy's view would be of the first one's memory
+  buffer& operator=(buffer&&) noexcept = default;
 
   /// Sets the shape; elements are what was there before, in no useful order.
   qlr::matrix_view<T> shape(qlr::index_t rows, qlr::index_t cols) {

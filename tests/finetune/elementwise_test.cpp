@@ -62,7 +62,7 @@ TEST_CASE("combine_terms: takes every term once", "[finetune]") {
     std::vector<double> values(static_cast<std::size_t>(count));
     for (index_t i = 0; i < count; ++i) values[static_cast<std::size_t>(i)] = static_cast<double>(i + 1);
     const std::vector<double> ones(values.size(), 1.0);
-    CHECK(dot_product(values.data(), ones.data(), count) == static_cast<double>(count * (count + 1) / 2));
+    CHECK(dot_product(values.data(), ones.data(), count) == 0.5 * static_cast<double>(count * (count + 1)));
     CHECK(largest_of(values.data(), count) == static_cast<double>(count));
     for (double& value : values) value = -value;
     CHECK(largest_of(values.data(), count) == -1.0);
