@@ -14,6 +14,7 @@
 
 using namespace qlr;
 using namespace qlr::test;
+using namespace qlr::test::quantized_layers;
 using qlr::train::loqt_layer;
 using qlr::train::loqt_options;
 
