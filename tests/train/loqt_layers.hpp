@@ -11,7 +11,7 @@
 #include <cstdint>
 #include <utility>
 
-namespace qlr::test {
+namespace qlr::test::quantized_layers {
 
 /// Gives a layer that is being refreshed the gradient G^T X of some batch.
 template <class Layer>
@@ -36,7 +36,7 @@ template <class Storage>
 
 /// ||W - Q - s L R||_F.
 [[nodiscard]] inline double error_of(const decomposition& parts, const matrix<float>& weight) {
-  return frobenius(slow_sum(widened(weight), slow_weight(parts), -1));
+  return frobenius(slow_add(widened(weight), slow_weight(parts), -1));
 }
 
 /// Other values for T: small multiples of normal numbers.
@@ -49,4 +49,4 @@ void change_factor(Layer& layer, std::uint64_t seed = 41) {
     parameters[0].set_value(i, static_cast<T>(0.25 * random.normal()));
 }
 
-} // namespace qlr::test
+} // namespace qlr::test::quantized_layers

@@ -9,6 +9,7 @@
 
 using namespace qlr;
 using namespace qlr::test;
+using namespace qlr::test::quantized_layers;
 using qlr::train::loqt_layer;
 using qlr::train::loqt_options;
 
@@ -42,7 +43,7 @@ matrix<double> trained_of(const Layer& layer) {
 /// W - Q - s L R, its rows along the larger side, so that P is at its right.
 template <class Layer>
 matrix<double> residual_of(const Layer& layer, const matrix<float>& weight) {
-  const matrix<double> residual = slow_sum(widened(weight), slow_weight(layer.to_decomposition()), -1);
+  const matrix<double> residual = slow_add(widened(weight), slow_weight(layer.to_decomposition()), -1);
   return layer.trains_left() ? residual : flipped(residual);
 }
 
@@ -54,7 +55,7 @@ double distance_from_orthonormal(const matrix<double>& vectors) {
 
 double plain_error(const matrix<float>& weight, const any_quantizer& quantizer) {
   return frobenius(
-      slow_sum(widened(weight), widened(slow_dequantize(quantize(weight.view(), quantizer))), -1));
+      slow_add(widened(weight), widened(slow_dequantize(quantize(weight.view(), quantizer))), -1));
 }
 
 /// What least squares leave at most of a residual without direction, of whose squares a P of some rank takes
@@ -204,9 +205,9 @@ TEST_CASE("loqt_layer refresh: the rounds are those of the algorithm", "[train]"
     double best = HUGE_VAL;
     for (int step = 0; step < 4; ++step) {
       const quantized_matrix q = quantize(std::as_const(rest).view(), int3);
-      const matrix<double> left_over = slow_sum(widened(weight), widened(slow_dequantize(q)), -1);
+      const matrix<double> left_over = slow_add(widened(weight), widened(slow_dequantize(q)), -1);
       const matrix<double> low_rank = project(left_over); // s L R
-      best = std::min(best, frobenius(slow_sum(left_over, low_rank, -1)));
+      best = std::min(best, frobenius(slow_add(left_over, low_rank, -1)));
       for (index_t i = 0; i < rest.size(); ++i)
         rest.data()[i] = static_cast<float>(static_cast<double>(weight.data()[i]) - low_rank.data()[i]);
     }
@@ -228,7 +229,7 @@ TEST_CASE("loqt_layer refresh: a gradient of zero takes P from what Q leaves of 
     loqt_layer<float> layer(weight.view(), int3, {.rank = 1, .compensation_steps = 1});
     layer.finish_refresh();
     matrix<double> left_over =
-        slow_sum(widened(weight), widened(slow_dequantize(quantize(weight.view(), int3))), -1);
+        slow_add(widened(weight), widened(slow_dequantize(quantize(weight.view(), int3))), -1);
     if (layer.trains_left()) left_over = flipped(left_over);
     matrix<double> vector = random_numbers<double>(left_over.rows(), 1, 5); // by power iteration
     for (int step = 0; step < 500; ++step) {

@@ -14,6 +14,7 @@
 
 using namespace qlr;
 using namespace qlr::test;
+using namespace qlr::test::quantized_layers;
 using qlr::train::loqt_layer;
 using qlr::train::loqt_options;
 
@@ -179,7 +180,7 @@ TEST_CASE("loqt_layer state: a state of another layer is refused, and nothing ch
     run_of<float> run(weight, quantizer, options);
     (void)run.steps(0, 1);
     const decomposition before = run.layer.to_decomposition();
-    const report result = report_of([&] { run.load(path); });
+    report result = report_of([&] { run.load(path); });
     CHECK(has_equal_bytes(run.layer.to_decomposition(), before));
     return result;
   };

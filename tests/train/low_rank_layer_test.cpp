@@ -13,6 +13,7 @@
 
 using namespace qlr;
 using namespace qlr::test;
+using namespace qlr::test::quantized_layers;
 using qlr::train::low_rank_layer;
 using qlr::train::low_rank_options;
 

@@ -20,7 +20,7 @@
 #include <utility>
 #include <vector>
 
-namespace qlr::test {
+namespace qlr::test::quantized_layers {
 
 /// Tokens, rows, columns and rank of a layer.
 struct low_rank_shape {
@@ -86,7 +86,7 @@ template <class T>
 }
 
 /// A + sign B.
-[[nodiscard]] inline matrix<double> slow_sum(const matrix<double>& a, const matrix<double>& b,
+[[nodiscard]] inline matrix<double> slow_add(const matrix<double>& a, const matrix<double>& b,
                                              double sign = 1) {
   matrix<double> out(a);
   for (index_t i = 0; i < out.size(); ++i) out.data()[i] += sign * b.data()[i];
@@ -116,7 +116,7 @@ template <class T>
 
 /// The weight that a decomposition stands for.
 [[nodiscard]] inline matrix<double> slow_weight(const decomposition& parts) {
-  return slow_sum(slow_base(parts), slow_low_rank(parts));
+  return slow_add(slow_base(parts), slow_low_rank(parts));
 }
 
 /// The largest |a - b|; infinite where one is not a number.
@@ -253,4 +253,4 @@ std::vector<double> train_steps(Layer& layer, Optimizer& optimizer, int first, i
   return losses;
 }
 
-} // namespace qlr::test
+} // namespace qlr::test::quantized_layers

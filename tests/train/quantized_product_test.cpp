@@ -8,6 +8,7 @@
 
 using namespace qlr;
 using namespace qlr::test;
+using namespace qlr::test::quantized_layers;
 using qlr::train::detail::low_rank_view;
 using qlr::train::detail::product_gradients;
 using qlr::train::detail::quantized_product;
@@ -79,7 +80,7 @@ struct targets {
 template <class T>
 void check_added(const matrix<T>& found, const matrix<double>& expected) {
   const matrix<double> two(found.rows(), found.cols(), 2.0);
-  CHECK(largest_difference(found, slow_sum(expected, two)) <= sum_tolerance<T>);
+  CHECK(largest_difference(found, slow_add(expected, two)) <= sum_tolerance<T>);
 }
 
 template <class T>
