@@ -311,6 +311,12 @@ TEST_CASE("reconstruct_output: the same bits on any number of threads", "[train]
       lrq_layer<float> layer(weight.view(), start, {.rank = 3});
       reconstruct_options options = steps_at(1e-2, 5);
       options.batch_tokens = batch;
+      options.on_step = [&](index_t step, double /*error*/) { // spoils what comes after step 3
+        if (step != 3) return;
+        for (const auto& p : layer.parameters()) {
+          for (index_t i = 0; i < p.size(); ++i) p.set_value(i, p.value(i) + 1);
+        }
+      };
       const reconstruct_result result = reconstruct_output(layer, x.view(), y.view(), options, run);
       matrix<float> output(33, 300, std::numeric_limits<float>::quiet_NaN());
       layer.forward(x.view(), output.view());
@@ -325,6 +331,7 @@ TEST_CASE("reconstruct_output: the same bits on any number of threads", "[train]
     };
     const std::vector<double> alone = fitted({});
     CHECK(alone[2] > 0);
+    CHECK(alone[2] <= 3);
     for (const int threads : {1, 2, 3}) {
       thread_pool pool(threads);
       CHECK((fitted(pool) == alone)); // not printed
