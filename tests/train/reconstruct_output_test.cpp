@@ -139,7 +139,8 @@ struct slow_training {
         second.data()[k] = 0.999 * second.data()[k] + 0.001 * g * g;
         const double mean = first.data()[k] / (1 - std::pow(0.9, power));
         const double spread = std::sqrt(second.data()[k] / (1 - std::pow(0.999, power))) + 1e-8;
-        w.data()[k] -= rate * mean / spread;
+        const double share = static_cast<double>(num_steps - step) / static_cast<double>(num_steps);
+        w.data()[k] -= rate * share * mean / spread; // the rate falls linearly
       }
     }
   }
@@ -164,6 +165,7 @@ TEST_CASE("reconstruct_output: steps as AdamW on the relative squared error does
     dense_layer<double> layer(start.view());
     std::vector<double> errors;
     reconstruct_options options = steps_at(rate, num_steps);
+    options.rate.decay = rate_decay::linear;
     options.on_step = [&](index_t step, double error) {
       CHECK(step == static_cast<index_t>(errors.size()));
       errors.push_back(error);
@@ -309,7 +311,17 @@ TEST_CASE("reconstruct_output: the same bits on any number of threads", "[train]
       lrq_layer<float> layer(weight.view(), start, {.rank = 3});
       reconstruct_options options = steps_at(1e-2, 5);
       options.batch_tokens = batch;
+      options.on_step = [&](index_t step, double /*error*/) { // spoils what comes after step 3
+        if (step != 3) return;
+        for (const auto& p : layer.parameters()) {
+          for (index_t i = 0; i < p.size(); ++i) p.set_value(i, p.value(i) + 1);
+        }
+      };
       const reconstruct_result result = reconstruct_output(layer, x.view(), y.view(), options, run);
+      matrix<float> output(33, 300, std::numeric_limits<float>::quiet_NaN());
+      layer.forward(x.view(), output.view());
+      const double error = std::sqrt(subtract_target(y.view(), output.view()) / squared_norm(y.view()));
+      CHECK(is_near(result.best_error, error, 1e-14)); // all parameters are those of the best step
       std::vector<double> numbers{result.first_error, result.best_error,
                                   static_cast<double>(result.best_step)};
       for (const auto& p : layer.parameters()) {
@@ -319,6 +331,7 @@ TEST_CASE("reconstruct_output: the same bits on any number of threads", "[train]
     };
     const std::vector<double> alone = fitted({});
     CHECK(alone[2] > 0);
+    CHECK(alone[2] <= 3);
     for (const int threads : {1, 2, 3}) {
       thread_pool pool(threads);
       CHECK((fitted(pool) == alone)); // not printed
