@@ -209,7 +209,7 @@ TEST_CASE("load_state: a file that is no training state, or of another version, 
     io::write_safetensors(path, entries, metadata);
     bool is_asked = false;
     const auto check = [&](const std::map<std::string, std::string>&) { is_asked = true; };
-    const report found = report_of([&] {
+    report found = report_of([&] {
       load_state(
           path, [&](auto& archive) { archive.number("step", target.step); }, check);
     });
