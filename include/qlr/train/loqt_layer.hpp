@@ -38,9 +38,9 @@ struct loqt_options {
 /// R = P^T is frozen where n <= m, else L = P, so that P is the smaller one. At every refresh the low-rank
 /// part is merged into the weight, which is quantized again, and the next P is taken from the next gradient:
 ///
-///     layer.start_refresh();                                    // not for a new layer, which begins there
-///     layer.forward(...); layer.backward(...);                  // any number of batches, no optimizer's
-///     step layer.finish_refresh();
+///     layer.start_refresh();                        // not for a new layer, which begins there
+///     layer.forward(...); layer.backward(...);      // any number of batches, no optimizer's step
+///     layer.finish_refresh();
 ///
 /// T keeps its place in memory and its shape, so an optimizer's state goes on.
 /// @tparam Storage  of P and T
