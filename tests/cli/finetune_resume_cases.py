@@ -49,9 +49,9 @@ class ResumeTest(FinetuneTest):
         self.assertGreater(num_killed, 3)
         self.assertGreater(num_partial, 1)  # some kills came while there were states to go on from
 
-    def test_more_steps_are_another_experiment(self):
+    def test_other_options_are_another_experiment(self):
         self.train(*OPTIONS)
-        self.check_refused([*self.model, *OPTIONS, "--steps", 7], "state/", "another experiment")
+        self.check_refused([*self.model, *OPTIONS, "--learning-rate-factor", 2], "state/", "another experiment")
         self.check_refused([*self.model, *OPTIONS, "--rank", 4], "state/", "another experiment")
 
     def test_a_broken_state_is_refused(self):
