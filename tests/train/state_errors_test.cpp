@@ -36,7 +36,7 @@ public:
   template <class Visit>
   report refusal_of(some_state& target, Visit&& visit) const {
     const byte_vector before = target.bits();
-    const report found = report_of([&] {
+    report found = report_of([&] {
       load_state(path(), [&](auto& archive) {
         target.visit_state(archive, "");
         visit(archive);
