@@ -160,8 +160,8 @@ auto all_grids() {
 TEST_CASE("learned rounding: the output error is below that of rounding and of GPTQ",
           "[train][golden][slow]") {
   if (!has_golden_data()) return;
-  constexpr index_t num_steps = 120;
-  constexpr double rate = 1e-2;
+  constexpr index_t num_steps = 200;
+  constexpr double rate = 2e-2;
   const auto [bits, group_size] = GENERATE(all_grids());
   CAPTURE(bits, group_size);
   const matrix_view<const float> weight = golden().weight.view();
@@ -179,8 +179,8 @@ TEST_CASE("learned rounding: the output error is below that of rounding and of G
               "fixed8 %.4f\n",
               bits, static_cast<int>(group_size), nearest, searched, feedback, lrq, exact, coarse);
   for (const double found : {lrq, exact, coarse}) {
-    CHECK(found < 0.95 * feedback);
-    CHECK(found < 0.95 * searched);
+    CHECK(found < 0.9 * feedback);
+    CHECK(found < 0.9 * searched);
     CHECK(found < 0.7 * nearest);
   }
 }
