@@ -15,8 +15,9 @@ namespace {
 using qlr::index_t;
 
 qlr::train::learning_rate_schedule make_rate(const run_key& key, const training_options& options) {
-  const double rate =
-      options.trained == trained_parts::everything ? key.method->scratch_rate : key.method->learning_rate;
+  const training_method& method = *key.method;
+  const double adapted = key.bits == 2 ? method.rate_2bit : method.rate;
+  const double rate = options.trained == trained_parts::everything ? method.scratch_rate : adapted;
   return {.highest = rate * options.learning_rate_factor,
           .num_steps = options.num_steps,
           .warmup_steps = std::min<index_t>(5, options.num_steps),
