@@ -227,6 +227,10 @@ TEST_CASE("lr_qat_layer: what does not fit is refused with a sentence", "[train]
   CHECK(refusal_of(weight, start, {.rank = -1}).says(invalid, "-1"));
   constexpr double infinity = std::numeric_limits<double>::infinity();
   CHECK(refusal_of(weight, start, {.rank = 1, .alpha = infinity}).says(invalid, "alpha is inf"));
+  for (const double factor : {-0.5, infinity}) {
+    CHECK(refusal_of(weight, start, {.rank = 1, .scale_learning_rate_factor = factor})
+              .says(invalid, "scale_learning_rate_factor is "));
+  }
   CHECK(refusal_of(weight_like_matrix(10, 6, 7), start, {.rank = 1})
             .says(status_code::shape_mismatch, "W is 10 x 6, its quantized start is 6 x 10"));
   for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {

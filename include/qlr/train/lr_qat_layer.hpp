@@ -60,6 +60,9 @@ public:
     detail::check_rank(options.rank, grid_.rows(), grid_.cols());
     require(is_finite(options.alpha), status_code::invalid_argument, "alpha is ", options.alpha,
             ", it must be finite");
+    require(is_finite(options.scale_learning_rate_factor) && options.scale_learning_rate_factor >= 0,
+            status_code::invalid_argument, "scale_learning_rate_factor is ",
+            options.scale_learning_rate_factor, ", allowed are 0 and finite numbers above");
     require_finite(weight, "W");
     load_start(weight);
     detail::fill_kaiming(right_, options.seed);

@@ -95,8 +95,8 @@ inline void check_names_differ(std::span<const tensor_entry> tensors) {
 [[nodiscard]] inline std::string tensor_json(const tensor_entry& tensor, index_t begin, index_t end) {
   std::string shape;
   for (const index_t extent : tensor.shape) shape += sentence(shape.empty() ? "" : ",", extent);
-  return sentence(json_string(tensor.name, "tensor name"), ":{\"dtype\":\"", dtype_name(tensor.type),
-                  "\",\"shape\":[", shape, "],\"data_offsets\":[", begin, ",", end, "]}");
+  return sentence(json_string(tensor.name, "tensor name"), R"(:{"dtype":")", dtype_name(tensor.type),
+                  R"(","shape":[)", shape, R"(],"data_offsets":[)", begin, ",", end, "]}");
 }
 
 /// Length prefix and JSON text, padded with spaces so that the data part starts at a multiple of 8 bytes.
