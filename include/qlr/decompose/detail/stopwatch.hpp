@@ -4,9 +4,7 @@
 
 #include <chrono>
 
-namespace qlr {
-
-namespace detail {
+namespace qlr::detail {
 
 /// Adds the time until it is destroyed to a counter.
 class stopwatch {
@@ -22,6 +20,4 @@ private:
   clock::time_point start_;
 };
 
-} // namespace detail
-
-} // namespace qlr
+} // namespace qlr::detail
