@@ -176,6 +176,7 @@ TEST_CASE("loss_chart: only the axis of the steps begins at zero", "[finetune]")
 
 TEST_CASE("loss_chart: curves differ in colour, dash and mark", "[finetune]") {
   std::vector<curve> curves;
+  curves.reserve(30);
   for (int i = 0; i < 30; ++i) curves.push_back(falling("method " + std::to_string(i), 1 + 0.1 * i));
   const auto all = elements_of(chart(curves));
   const auto lines = of_class(all, "line");
