@@ -74,6 +74,100 @@ void draw_rows(matrix_view<const T> from, std::uint64_t key, matrix<T>& out) {
   }
 }
 
+/// What reconstruct_output does, step by step.
+template <trainable_layer Layer>
+class output_fit {
+public:
+  using T = typename Layer::compute_type;
+
+  /// All arguments must outlive this.
+  output_fit(Layer& layer, matrix_view<const T> x, matrix_view<const T> target,
+             const reconstruct_options& options, const executor& run)
+      : layer_(layer), x_(x), target_(target), options_(options), run_(run), views_(layer.parameters({})),
+        optimizer_(views_, options.optimizer), best_(views_), norm_(squared_norm(target)),
+        takes_all_(options.batch_tokens == 0 || options.batch_tokens >= x.rows()),
+        output_(takes_all_ ? x.rows() : options.batch_tokens, target.cols()),
+        batch_x_(takes_all_ ? 0 : output_.rows(), x.cols()),
+        batch_y_(takes_all_ ? 0 : output_.rows(), target.cols()),
+        all_(takes_all_ ? 0 : x.rows(), target.cols()) {}
+
+  reconstruct_result fit() {
+    const index_t num_steps = options_.rate.num_steps;
+    for (index_t step = 0; step < num_steps; ++step) learn(step);
+    if (takes_all_) {
+      (void)measure(num_steps);
+    } else {
+      look(num_steps);
+    }
+    best_.put_back(views_);
+    return result_;
+  }
+
+private:
+  void learn(index_t step) {
+    if (!takes_all_ && step % options_.check_interval == 0) look(step);
+    const double energy = choose_rows(step);
+    const double loss = measure(step);
+    zero_gradients(views_);
+    scale_values(output_.view(), 2.0 / unit_of(energy));
+    layer_.backward(rows_of_x(), output_.view(), {}, run_);
+    require_finite_step(step, loss, views_);
+    optimizer_.step(views_, options_.rate.at(step), run_);
+  }
+
+  /// Draws the rows of a step; returns the squared norm of their targets.
+  double choose_rows(index_t step) {
+    if (takes_all_) return norm_;
+    const std::uint64_t key = step_key(options_.seed, step, 0);
+    draw_rows(x_, key, batch_x_);
+    draw_rows(target_, key, batch_y_);
+    return squared_norm(rows_of_target());
+  }
+  [[nodiscard]] matrix_view<const T> rows_of_x() const { return takes_all_ ? x_ : batch_x_.view(); }
+  [[nodiscard]] matrix_view<const T> rows_of_target() const { return takes_all_ ? target_ : batch_y_.view(); }
+  [[nodiscard]] static double unit_of(double energy) { return energy > 0 ? energy : 1.0; }
+
+  /// || Y_hat - Y ||^2 / || Y ||^2 of the rows of a step; output_ becomes Y_hat - Y.
+  double measure(index_t step) {
+    const double loss = error_of(rows_of_x(), rows_of_target(), output_);
+    if (takes_all_) consider(step, std::sqrt(loss));
+    if (options_.on_step) options_.on_step(step, std::sqrt(loss));
+    return loss;
+  }
+
+  /// The error over all of X, with batches.
+  void look(index_t step) { consider(step, std::sqrt(error_of(x_, target_, all_))); }
+
+  double error_of(matrix_view<const T> x, matrix_view<const T> target, matrix<T>& output) {
+    layer_.forward(x, output.view(), run_);
+    return subtract_target(target, output.view()) / unit_of(squared_norm(target));
+  }
+
+  void consider(index_t step, double relative) {
+    if (step == 0) result_.first_error = relative;
+    if (step != 0 && !(relative < result_.best_error)) return;
+    result_.best_error = relative;
+    result_.best_step = step;
+    best_.take(views_);
+  }
+
+  Layer& layer_;
+  matrix_view<const T> x_;
+  matrix_view<const T> target_;
+  const reconstruct_options& options_;
+  executor run_;
+  std::vector<parameter_view<T>> views_;
+  adamw<T> optimizer_;
+  snapshot<T> best_;
+  double norm_; ///< squared, of the target
+  bool takes_all_;
+  matrix<T> output_;
+  matrix<T> batch_x_;
+  matrix<T> batch_y_;
+  matrix<T> all_; ///< Y_hat of all rows, with batches
+  reconstruct_result result_;
+};
+
 } // namespace detail
 
 /// Trains a layer until its output Y_hat for X (t,n) is as close to Y (t,m) as the steps allow: what LRQ does
@@ -84,7 +178,7 @@ void draw_rows(matrix_view<const T> from, std::uint64_t key, matrix<T>& out) {
 /// @param x  X (t,n), contiguous rows;  @param target  Y (t,m)
 /// @throws qlr::error shape_mismatch: X or Y does not fit the layer
 /// @throws qlr::error invalid_argument: an option out of range
-/// @throws qlr::error non_finite: a loss or gradient; names step and parameter
+/// @throws qlr::error non_finite: a loss or gradient; names step and parameter, which keep their last values
 /// @memory one output and its gradient, two numbers per parameter, a copy of the best parameters
 /// @complexity steps times forward and backward
 /// @determinism the same bits on any number of threads
@@ -92,64 +186,13 @@ template <trainable_layer Layer>
 reconstruct_result reconstruct_output(Layer& layer, matrix_view<const typename Layer::compute_type> x,
                                       matrix_view<const typename Layer::compute_type> target,
                                       const reconstruct_options& options, const executor& run = {}) {
-  using T = typename Layer::compute_type;
   validate(options.rate);
   require(options.batch_tokens >= 0 && options.check_interval >= 1, status_code::invalid_argument,
           "batch_tokens is ", options.batch_tokens, " and check_interval ", options.check_interval,
           ", allowed are 0 and above, and 1 and above");
   require(target.rows() == x.rows() && target.cols() == layer.rows(), status_code::shape_mismatch, "Y is ",
           target.rows(), " x ", target.cols(), ", it must be ", x.rows(), " x ", layer.rows());
-  const std::vector<parameter_view<T>> views = layer.parameters({});
-  const std::span<const parameter_view<T>> parameters(views);
-  adamw<T> optimizer(parameters, options.optimizer);
-  detail::snapshot<T> best(parameters);
-  const double norm = squared_norm(target);
-  const bool takes_all = options.batch_tokens == 0 || options.batch_tokens >= x.rows();
-  const index_t rows = takes_all ? x.rows() : options.batch_tokens;
-  matrix<T> batch_x(takes_all ? 0 : rows, x.cols());
-  matrix<T> batch_y(takes_all ? 0 : rows, target.cols());
-  matrix<T> output(rows, target.cols());
-  const auto error_of = [&](matrix_view<const T> from, matrix_view<const T> to, matrix<T>& gradient,
-                            double energy) {
-    layer.forward(from, gradient.view(), run);
-    return subtract_target(to, gradient.view()) / (energy > 0 ? energy : 1.0);
-  };
-  reconstruct_result result;
-  const auto consider = [&](index_t step, double relative) {
-    if (step == 0) result.first_error = relative;
-    if (step != 0 && !(relative < result.best_error)) return;
-    result.best_error = relative;
-    result.best_step = step;
-    best.take(parameters);
-  };
-  matrix<T> all(takes_all ? 0 : x.rows(), target.cols());
-  for (index_t step = 0; step <= options.rate.num_steps; ++step) {
-    const bool is_last = step == options.rate.num_steps;
-    if (!takes_all && (is_last || step % options.check_interval == 0))
-      consider(step, std::sqrt(error_of(x, target, all, norm)));
-    if (is_last && !takes_all) break;
-    matrix_view<const T> from = x;
-    matrix_view<const T> to = target;
-    if (!takes_all) {
-      const std::uint64_t key = detail::step_key(options.seed, step, 0);
-      detail::draw_rows(x, key, batch_x);
-      detail::draw_rows(target, key, batch_y);
-      from = batch_x.view();
-      to = batch_y.view();
-    }
-    const double energy = takes_all ? norm : squared_norm(to);
-    const double loss = error_of(from, to, output, energy); // output holds Y_hat - Y
-    if (takes_all) consider(step, std::sqrt(loss));
-    if (options.on_step) options.on_step(step, std::sqrt(loss));
-    if (is_last) break;
-    zero_gradients(parameters);
-    scale_values(output.view(), 2.0 / (energy > 0 ? energy : 1.0));
-    layer.backward(from, output.view(), {}, run);
-    require_finite_step(step, loss, parameters);
-    optimizer.step(parameters, options.rate.at(step), run);
-  }
-  best.put_back(parameters);
-  return result;
+  return detail::output_fit<Layer>(layer, x, target, options, run).fit();
 }
 
 } // namespace qlr::train
