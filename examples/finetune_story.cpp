@@ -20,9 +20,9 @@ void run(const arguments& args) {
   const std::vector<finished_run> runs = run_experiment(args, qlr::executor(pool));
   const std::vector<summary> all = summarise(runs);
   if (!args.quiet) print_table(args, all);
-  write_charts(args, all);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   if (!args.json.empty()) write_text(args.json, to_json(args, runs, seconds));
+  write_charts(args, all);
 }
 
 } // namespace

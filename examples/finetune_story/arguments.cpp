@@ -8,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <limits>
 #include <set>
 #include <string_view>
 
@@ -133,6 +132,10 @@ arguments parse_arguments(int argc, char** argv) {
   parse(app, argc, argv);
   if (result.json == "-") result.quiet = true;
   check(result, text);
+  const bool is_other_task =
+      result.from_scratch && app.get_option("--task")->count() > 0 && result.task != "plain";
+  qlr::require(!is_other_task, qlr::status_code::invalid_argument, "task is '", result.task,
+               "', --from-scratch learns the plain one");
   if (result.from_scratch) {
     result.task = "plain";
     result.training.trained = trained_parts::everything;

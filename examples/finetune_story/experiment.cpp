@@ -5,13 +5,14 @@
 #include <common/progress.hpp>
 
 #include <qlr/core/status.hpp>
+#include <qlr/matmul/isa.hpp>
+#include <qlr/version.hpp>
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cstdio>
-#include <cstring>
 #include <filesystem>
-#include <memory>
 #include <mutex>
 #include <string>
 
@@ -32,7 +33,11 @@ public:
     loss_ = loss;
   }
   /// Steps that an earlier call of the program did.
-  void skip(index_t steps) { steps_done_ += steps; }
+  void skip(index_t steps) {
+    const std::lock_guard lock(mutex_);
+    steps_done_ += steps;
+    steps_skipped_ += steps;
+  }
   void finish_run() { ++runs_done_; }
 
   [[nodiscard]] std::string text(double seconds) {
@@ -44,41 +49,64 @@ public:
     std::snprintf(line, sizeof line, "[%s%s] %lld/%lld runs  %s: loss %.4f  %.0f s left",
                   std::string(filled, '#').c_str(), std::string(width - filled, '.').c_str(),
                   static_cast<long long>(runs_done_), static_cast<long long>(num_runs_), latest_.c_str(),
-                  loss_, share > 0 ? seconds * (1 - share) / share : 0.0);
+                  loss_, seconds_left(seconds));
     return line;
   }
 
 private:
+  [[nodiscard]] double seconds_left(double seconds) const {
+    const auto done = static_cast<double>(steps_done_ - steps_skipped_);
+    return done > 0 ? seconds * static_cast<double>(num_steps_ - steps_done_) / done : 0.0;
+  }
+
   std::mutex mutex_;
   index_t num_runs_;
   index_t num_steps_;
-  std::atomic<index_t> steps_done_{0};
+  index_t steps_done_ = 0;
+  index_t steps_skipped_ = 0;
   std::atomic<index_t> runs_done_{0};
   std::string latest_ = "starting";
   double loss_ = 0;
 };
 
-/// FNV-1a over all weights: states belong to the model they came from.
-std::uint64_t hash_of(const model_weights& weights) {
-  std::uint64_t hash = 0xCBF29CE484222325U;
-  const auto add = [&](const qlr::matrix<float>& values) {
-    for (index_t i = 0; i < values.size(); ++i) {
-      hash = (hash ^ std::bit_cast<std::uint32_t>(values.data()[i])) * 0x100000001B3U;
-    }
-  };
-  add(weights.embedding);
-  for (const block_weights& block : weights.blocks) {
-    for (const qlr::matrix<float>& weight : block.linear) add(weight);
+/// A number that stands for 32-bit words in their order, by FNV-1a's rule.
+class word_hash {
+public:
+  void add(std::uint32_t word) { value_ = (value_ ^ word) * 0x100000001B3U; }
+  void add(const qlr::matrix<float>& values) {
+    for (index_t i = 0; i < values.size(); ++i) add(std::bit_cast<std::uint32_t>(values.data()[i]));
   }
-  return hash;
+  void add(const std::vector<std::vector<token_t>>& sequences) {
+    for (const std::vector<token_t>& sequence : sequences) {
+      for (const token_t token : sequence) add(static_cast<std::uint32_t>(token));
+    }
+  }
+  [[nodiscard]] std::uint64_t value() const { return value_; }
+
+private:
+  std::uint64_t value_ = 0xCBF29CE484222325U;
+};
+
+/// States belong to the weights and texts that they came from.
+std::uint64_t hash_of(const model_weights& weights, const texts& sequences) {
+  word_hash hash;
+  hash.add(weights.embedding);
+  hash.add(weights.final_norm);
+  for (const block_weights& block : weights.blocks) {
+    hash.add(block.attention_norm);
+    hash.add(block.mlp_norm);
+    for (const qlr::matrix<float>& weight : block.linear) hash.add(weight);
+  }
+  hash.add(sequences.training);
+  hash.add(sequences.held_out);
+  return hash.value();
 }
 
 /// Everything that the numbers of a run depend on, besides its key.
-std::string experiment_label(const arguments& args, const model_weights& weights) {
+std::string experiment_label(const arguments& args, const model_weights& weights, const texts& sequences) {
   const training_options& t = args.training;
-  return qlr::sentence("model ", hash_of(weights), ", task ", args.task, ' ', args.texts.name, ' ',
-                       args.texts.new_name, ", texts ", args.texts.num_training, ' ', args.texts.num_held_out,
-                       " of ", args.texts.length, " seed ", args.texts.seed, ", steps ", t.num_steps, " of ",
+  return qlr::sentence("qlr ", qlr::version_string, ' ', qlr::to_string(qlr::default_isa()),
+                       ", weights and texts ", hash_of(weights, sequences), ", steps ", t.num_steps, " of ",
                        t.batch_sequences, ", evaluated every ", t.evaluation_interval, ", rate ",
                        t.learning_rate_factor, ", rank ", t.layers.rank, ", group ", t.layers.group_size,
                        ", storage ", t.layers.storage == parameter_storage::bf16 ? "bf16" : "fp32",
@@ -135,17 +163,20 @@ std::vector<finished_run> run_experiment(const arguments& args, const qlr::execu
   batch_shape shape;
   const std::vector<token_t> read = calibration_tokens(sequences, shape);
   const layer_covariances covariances = measure_covariances(weights, shape, read);
-  const std::string label = experiment_label(args, weights);
+  const std::string label = experiment_label(args, weights, sequences);
 
   std::vector<finished_run> results;
   for (const run_key& key : list_runs(args)) results.push_back({key, {}});
   progress_text shown(static_cast<index_t>(results.size()), args.training.num_steps);
   terminal_line line(!args.quiet, [&](double seconds) { return shown.text(seconds); });
+  std::atomic<bool> has_failed{false};
   auto task = [&](index_t i) {
+    if (has_failed) return; // the report would lack a run anyway; states are kept
     finished_run& result = results[static_cast<std::size_t>(i)];
     try {
       result.curve = run_one(result.key, args, {weights, sequences, covariances}, label, shown);
     } catch (const qlr::error& failure) {
+      has_failed = true;
       qlr::fail(failure.code(), result.key.description(), ": ", failure.what());
     }
   };

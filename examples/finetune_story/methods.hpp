@@ -28,7 +28,7 @@ struct training_method {
   method_kind kind;
   std::string_view start;     ///< low_rank: the preset that gives Q, L and R
   std::string_view quantizer; ///< the name of the format without its bits
-  double rate_2bit;           ///< learning rate at 2 bits; all three are about the best for 100 steps
+  double rate_2bit;           ///< learning rate at 2 bits; benchmarks/results tell how the three were chosen
   double rate;                ///< at 3 and 4 bits, or without quantization
   double scratch_rate;        ///< for random weights
   std::string_view summary;
@@ -55,7 +55,7 @@ enum class parameter_storage { fp32, bf16 };
 
 /// How layers are made.
 struct layer_options {
-  qlr::index_t rank = 8;
+  qlr::index_t rank = 8; ///< smaller matrices have as much as they can
   qlr::index_t group_size = 64;
   parameter_storage storage = parameter_storage::fp32;
 };

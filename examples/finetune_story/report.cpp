@@ -57,7 +57,8 @@ nlohmann::json to_json(const finished_run& run) {
           {"final_training_loss", run.curve.final_training_loss()},
           {"weight_bytes", run.curve.weight_bytes},
           {"gradient_bytes", run.curve.gradient_bytes},
-          {"optimizer_bytes", run.curve.optimizer_bytes}};
+          {"optimizer_bytes", run.curve.optimizer_bytes},
+          {"refresh_bytes", run.curve.refresh_bytes}};
 }
 
 } // namespace
@@ -82,8 +83,8 @@ void print_table(const arguments& args, const std::vector<summary>& all) {
   const std::string task = args.task == "plain" ? std::string("stories as the model writes them")
                                                 : args.texts.name + " is called " + args.texts.new_name;
   std::printf("%s, %lld steps of %lld texts of %lld tokens, rank %lld, %d seed(s)\n"
-              "losses of held-out texts: mean (lowest to highest); memory of the linear layers in KB: "
-              "weights + gradients + optimizer\n\n",
+              "losses of held-out texts: mean (lowest to highest); memory in KB: weights of linear layers + "
+              "gradients + optimizer, of all that learns, without LoQT's refreshes\n\n",
               task.c_str(), static_cast<long long>(args.training.num_steps),
               static_cast<long long>(args.training.batch_sequences),
               static_cast<long long>(args.texts.length), static_cast<long long>(args.training.layers.rank),
@@ -116,17 +117,27 @@ void write_charts(const arguments& args, const std::vector<summary>& all) {
 }
 
 std::string to_json(const arguments& args, const std::vector<finished_run>& runs, double seconds) {
-  nlohmann::json report{{"qlr_version", qlr::version_string},
-                        {"model", args.model},
-                        {"task", args.task},
-                        {"from_scratch", args.from_scratch},
-                        {"steps", args.training.num_steps},
-                        {"batch", args.training.batch_sequences},
-                        {"length", args.texts.length},
-                        {"rank", args.training.layers.rank},
-                        {"group_size", args.training.layers.group_size},
-                        {"seconds_total", seconds},
-                        {"runs", nlohmann::json::array()}};
+  nlohmann::json report{
+      {"qlr_version", qlr::version_string},
+      {"model", args.model},
+      {"task", args.task},
+      {"from_scratch", args.from_scratch},
+      {"steps", args.training.num_steps},
+      {"batch", args.training.batch_sequences},
+      {"length", args.texts.length},
+      {"texts", args.texts.num_training},
+      {"held_out", args.texts.num_held_out},
+      {"text_seed", args.texts.seed},
+      {"name", args.texts.name},
+      {"new_name", args.texts.new_name},
+      {"seeds", args.num_seeds},
+      {"evaluate_every", args.training.evaluation_interval},
+      {"learning_rate_factor", args.training.learning_rate_factor},
+      {"storage", args.training.layers.storage == parameter_storage::bf16 ? "bf16" : "fp32"},
+      {"rank", args.training.layers.rank},
+      {"group_size", args.training.layers.group_size},
+      {"seconds_total", seconds},
+      {"runs", nlohmann::json::array()}};
   for (const finished_run& run : runs) report["runs"].push_back(to_json(run));
   return report.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }

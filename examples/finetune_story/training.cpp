@@ -34,6 +34,20 @@ double training_curve::final_training_loss() const {
          static_cast<double>(count);
 }
 
+template <class Body>
+void training::for_each_loqt_layer(Body&& body) {
+  const auto visit = [&]<class Storage>(std::type_identity<Storage>, qlr::train::any_layer<float>& layer) {
+    if (auto* found = layer.template target<qlr::train::loqt_layer<Storage>>()) body(*found);
+  };
+  for (index_t block = 0; block < model_.num_blocks(); ++block) {
+    for (int which = 0; which < num_linear_layers; ++which) {
+      auto& layer = model_.layer(block, static_cast<linear_layer>(which));
+      visit(std::type_identity<float>(), layer);
+      visit(std::type_identity<qlr::bfloat16>(), layer);
+    }
+  }
+}
+
 training::training(const run_key& key, const training_options& options, const training_data& data)
     : key_(key), options_(options), sequences_(data.sequences),
       model_(data.weights, make_layer_factory(key, options.layers, data.covariances), options.trained),
@@ -47,6 +61,7 @@ training::training(const run_key& key, const training_options& options, const tr
   for (const auto& parameter : parameters_)
     curve_.gradient_bytes += parameter.size() * static_cast<index_t>(sizeof(float));
   curve_.optimizer_bytes = optimizer_.state_bytes();
+  for_each_loqt_layer([this](auto& layer) { curve_.refresh_bytes += layer.refresh_bytes(); });
 }
 
 training::batch_tokens training::gather(const std::vector<std::vector<token_t>>& from,
@@ -72,20 +87,6 @@ double training::loss_and_gradients(const batch_tokens& tokens) {
   return loss;
 }
 
-template <class Body>
-void training::for_each_loqt_layer(Body&& body) {
-  const auto visit = [&]<class Storage>(std::type_identity<Storage>, qlr::train::any_layer<float>& layer) {
-    if (auto* found = layer.template target<qlr::train::loqt_layer<Storage>>()) body(*found);
-  };
-  for (index_t block = 0; block < model_.num_blocks(); ++block) {
-    for (int which = 0; which < num_linear_layers; ++which) {
-      auto& layer = model_.layer(block, static_cast<linear_layer>(which));
-      visit(std::type_identity<float>(), layer);
-      visit(std::type_identity<qlr::bfloat16>(), layer);
-    }
-  }
-}
-
 void training::refresh(const batch_tokens& tokens) {
   for_each_loqt_layer([](auto& layer) {
     if (!layer.is_refreshing()) layer.start_refresh(); // a new layer is
@@ -105,8 +106,10 @@ void training::evaluate() {
     sum += model_.evaluate({shape_of(tokens), tokens.inputs, tokens.targets}) *
            static_cast<double>(indices.size());
   }
+  const double loss = sum / static_cast<double>(count);
+  qlr::train::require_finite_step(step_, loss, parameters_);
   curve_.evaluated_at.push_back(step_);
-  curve_.held_out.push_back(sum / static_cast<double>(count));
+  curve_.held_out.push_back(loss);
 }
 
 void training::step() {
@@ -151,4 +154,14 @@ void training::load(const std::string& path, const std::string& label) {
   };
   qlr::train::load_state(
       path, [this](auto& archive) { visit_state(archive); }, check);
+  check_loaded(path);
+}
+
+void training::check_loaded(const std::string& path) const {
+  const auto num_losses = static_cast<index_t>(curve_.training.size());
+  const bool is_consistent = step_ >= 1 && step_ <= options_.num_steps && num_losses == step_ &&
+                             optimizer_.num_steps() == step_ && !curve_.held_out.empty() &&
+                             curve_.held_out.size() == curve_.evaluated_at.size();
+  qlr::require(is_consistent, qlr::status_code::malformed_file, "state '", path, "' is of step ", step_,
+               " of ", options_.num_steps, " and holds ", num_losses, " losses");
 }

@@ -38,13 +38,12 @@ struct training_curve {
   std::vector<qlr::index_t> evaluated_at; ///< steps before each evaluation
   std::vector<double> held_out;           ///< loss of the held-out texts then
   qlr::index_t weight_bytes = 0;          ///< of all linear layers
-  qlr::index_t gradient_bytes = 0;
-  qlr::index_t optimizer_bytes = 0;
+  qlr::index_t gradient_bytes = 0;        ///< of all that learns
+  qlr::index_t optimizer_bytes = 0;       ///< likewise
+  qlr::index_t refresh_bytes = 0;         ///< what a LoQT refresh takes besides
 
   /// The mean loss of the last tenth of the steps.
   [[nodiscard]] double final_training_loss() const;
-  /// Bytes of the linear layers and what their training takes.
-  [[nodiscard]] qlr::index_t total_bytes() const { return weight_bytes + gradient_bytes + optimizer_bytes; }
 };
 
 /// One model that learns; it may be saved between any two steps and goes on with the same bits.
@@ -68,7 +67,8 @@ public:
   /// @param label  of the whole experiment: a state of another one is refused
   /// @throws qlr::error io_failure
   void save(const std::string& path, const std::string& label);
-  /// @throws qlr::error io_failure;  malformed_file: no state of this run
+  /// @throws qlr::error io_failure;  invalid_argument: a state of another experiment;  malformed_file: no
+  /// state of this run
   void load(const std::string& path, const std::string& label);
 
 private:
@@ -82,6 +82,7 @@ private:
   [[nodiscard]] double loss_and_gradients(const batch_tokens& tokens);
   void refresh(const batch_tokens& tokens);
   void evaluate();
+  void check_loaded(const std::string& path) const;
   [[nodiscard]] batch_shape shape_of(const batch_tokens& tokens) const;
   template <class Body>
   void for_each_loqt_layer(Body&& body);

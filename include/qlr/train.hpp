@@ -8,6 +8,7 @@
 #include <qlr/train/concepts.hpp>
 #include <qlr/train/dense_layer.hpp>
 #include <qlr/train/finite.hpp>
+#include <qlr/train/frozen_storage.hpp>
 #include <qlr/train/learning_rate.hpp>
 #include <qlr/train/loqt_layer.hpp>
 #include <qlr/train/loqt_schedule.hpp>

@@ -33,6 +33,7 @@ class RefusalsTest(CommandLineTest):
         self.refuse(["--task", "other"], "task is 'other'", "shifted", "plain")
         self.refuse(["--storage", "fp8"], "storage is 'fp8'", "fp32", "bf16")
         self.refuse(["--magic"], "--magic")
+        self.refuse(["--from-scratch", "--task", "shifted"], "task is 'shifted'", "--from-scratch")
 
     def test_files_that_are_not_there(self):
         self.check_refused(["none.safetensors", "--tokenizer", "t.bin"], "none.safetensors")

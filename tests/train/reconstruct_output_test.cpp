@@ -358,6 +358,18 @@ TEST_CASE("reconstruct_output: a loss that is not a number names step and parame
     if (step == 2) layer.factor.set(0, 0, HUGE_VAL);
   };
   CHECK(report_of([&] { scalar_problem(4).fit(layer, options); }).says(code, "step 2: the loss is 0.810"));
+  CHECK(is_finite(layer.factor(0, 0))); // the best so far came back
+}
+
+TEST_CASE("reconstruct_output: refuses rows that are not contiguous", "[train]") {
+  scalar_problem problem(4);
+  scalar_layer layer(2, 0.5);
+  const matrix_view<const double> columns = problem.y.view().transposed();
+  const matrix_view<const double> strided(columns.data(), problem.y.rows(), problem.y.cols(), 1,
+                                          problem.y.rows());
+  CHECK(report_of([&] {
+          reconstruct_output(layer, problem.x.view(), strided, steps_at(0.1, 1));
+        }).says(status_code::invalid_argument, "contiguous rows"));
 }
 
 TEST_CASE("reconstruct_output: refuses what does not fit", "[train]") {

@@ -44,7 +44,7 @@ struct layer_interface {
 
 /// Its address tells types apart without run-time type information.
 template <class Layer>
-inline constexpr char layer_type = 0;
+inline char layer_type = 0; // not const: equal constants may be folded into one
 
 template <trainable_layer Layer>
 struct held_layer final : layer_interface<typename Layer::compute_type> {

@@ -14,9 +14,10 @@ namespace qlr::train {
 /// A linear layer that learns: Y (t,m) = X (t,n) W_hat^T, W_hat a function of its parameters.
 ///
 /// Nothing of a call is kept, so one layer may be used for several batches before a step; the caller keeps X.
-/// - forward(x, y, run): writes Y
+/// - forward(x, y, run): writes Y, which must not overlap X
 /// - backward(x, grad_y, grad_x, run): adds to the gradients of the parameters, with rounding taken for the
-///   identity (straight through); writes the gradient of X (t,n), unless that view is empty
+///   identity (straight through); writes the gradient of X (t,n), unless that view is empty (no memory behind
+///   it)
 /// - parameters(prefix): views of what is trained, named prefix + name, always in the same order
 /// - stored_bytes(): what the layer keeps between steps, gradients excluded
 /// - visit_state(archive, prefix): all numbers that change, see state.hpp

@@ -5,7 +5,6 @@
 #include <qlr/core/status.hpp>
 #include <qlr/train/parameter.hpp>
 
-#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <span>

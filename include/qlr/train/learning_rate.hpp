@@ -13,8 +13,8 @@ namespace qlr::train {
 /// How the learning rate falls after the warm-up.
 enum class rate_decay { none, linear, cosine };
 
-/// The learning rate of each step: it rises linearly over warmup_steps, then falls to final_fraction of its
-/// top.
+/// The learning rate of each step: it rises linearly over warmup_steps, then falls towards final_fraction of
+/// its top, which step num_steps would have.
 struct learning_rate_schedule {
   double highest = 1e-3;
   index_t num_steps = 1; ///< of the whole run

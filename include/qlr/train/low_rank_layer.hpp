@@ -36,7 +36,7 @@ public:
 
   /// Continues from a decomposition, such as one by LoftQ, LQ-LoRA or QERA.
   ///
-  /// @throws qlr::error invalid_argument, shape_mismatch: as prepack
+  /// @throws qlr::error invalid_argument, shape_mismatch: as prepack;  non_finite: the scale
   explicit low_rank_layer(const decomposition& start)
       : low_rank_layer(start.quantized, start.input_scales, start.scale, start.rank()) {
     require(start.left.rows() == rows() && start.left.cols() == start.rank() && start.right.cols() == cols(),

@@ -9,6 +9,7 @@
 #include <qlr/train/detail/integer_grid.hpp>
 #include <qlr/train/detail/kaiming.hpp>
 #include <qlr/train/detail/weight_rows.hpp>
+#include <qlr/train/frozen_storage.hpp>
 
 #include <algorithm>
 #include <cmath>
@@ -18,6 +19,7 @@
 
 namespace qlr::train {
 
+/// How an lr_qat_layer is made.
 struct lr_qat_options {
   index_t rank = 16; ///< 0 to min(m,n)
   double alpha = 1;  ///< the product of the factors is multiplied with alpha / rank
@@ -30,8 +32,9 @@ struct lr_qat_options {
 ///
 ///     W_hat = s (clamp(round(Phi_0 + alpha / r L R)) - z),   Phi_0 = W / s0 + z, kept in low precision
 ///
-/// s (m,groups) is trained and begins at s0, L (m,r) begins at zero, R (r,n) at random; the paper's A and B.
-/// The result is plain codes and scales, see to_quantized: no low-rank part is left.
+/// s (m,groups) is trained and begins at s0 (at 1e-6 of the mean scale where that is larger), L (m,r) begins
+/// at zero, R (r,n) at random; the paper's A and B. The result is plain codes and scales, see to_quantized:
+/// no low-rank part is left.
 /// @tparam Storage  of L and R; scales are kept in what is computed with
 /// @memory Phi_0 in 1, 2 or 4 bytes per weight, the parameters and their gradients; W_hat exists a few rows
 /// at a time only, so it costs no memory to recompute it in the backward pass
@@ -53,11 +56,11 @@ public:
         start_(grid_.rows(), grid_.cols(), options.start, grid_.bits(), grid_.lowest()),
         scale_(grid_.rows(), grid_.groups(),
                {.learning_rate_factor = options.scale_learning_rate_factor, .has_weight_decay = false}),
-        left_(grid_.rows(), options.rank), right_(options.rank, grid_.cols()) {
+        left_(grid_.rows(), detail::checked_rank(options.rank, grid_.rows(), grid_.cols())),
+        right_(options.rank, grid_.cols()) {
     require(weight.rows() == grid_.rows() && weight.cols() == grid_.cols(), status_code::shape_mismatch,
             "W is ", weight.rows(), " x ", weight.cols(), ", its quantized start is ", grid_.rows(), " x ",
             grid_.cols());
-    detail::check_rank(options.rank, grid_.rows(), grid_.cols());
     require(is_finite(options.alpha), status_code::invalid_argument, "alpha is ", options.alpha,
             ", it must be finite");
     require(is_finite(options.scale_learning_rate_factor) && options.scale_learning_rate_factor >= 0,

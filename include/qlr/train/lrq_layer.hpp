@@ -16,6 +16,7 @@
 
 namespace qlr::train {
 
+/// How an lrq_layer is made.
 struct lrq_options {
   index_t rank = 16;      ///< of L2 U2, 0 to min(m,n)
   std::uint64_t seed = 0; ///< of U2
@@ -43,13 +44,13 @@ public:
   /// @throws qlr::error invalid_argument: rank out of range;  unsupported: another kind of quantizer
   lrq_layer(matrix_view<const float> weight, const quantized_matrix& start, const lrq_options& options = {})
       : grid_(start), weight_(weight.rows(), weight.cols()),
-        log_scale_(grid_.rows(), grid_.groups(), undecayed), left_(grid_.rows(), options.rank),
+        log_scale_(grid_.rows(), grid_.groups(), undecayed),
+        left_(grid_.rows(), detail::checked_rank(options.rank, grid_.rows(), grid_.cols())),
         right_(options.rank, grid_.cols()), row_bias_(grid_.rows(), 1, undecayed),
         column_bias_(1, grid_.cols(), undecayed) {
     require(weight.rows() == grid_.rows() && weight.cols() == grid_.cols(), status_code::shape_mismatch,
             "W is ", weight.rows(), " x ", weight.cols(), ", its quantized start is ", grid_.rows(), " x ",
             grid_.cols());
-    detail::check_rank(options.rank, grid_.rows(), grid_.cols());
     require_finite(weight, "W");
     for (index_t i = 0; i < rows(); ++i) {
       for (index_t j = 0; j < cols(); ++j)
@@ -100,7 +101,8 @@ public:
 
   /// W_hat as plain codes and scales, without anything learned left.
   ///
-  /// @param scales  their storage; with fp32 it decodes to what forward multiplies with, bit for bit
+  /// @param scales  their storage; with fp32 it decodes to what forward of a float layer multiplies with, bit
+  /// for bit
   /// @throws qlr::error unsupported: a scale beyond the range of its storage
   [[nodiscard]] quantized_matrix to_quantized(const scale_format& scales = {scale_coding::plain,
                                                                             scale_type::fp32}) const {

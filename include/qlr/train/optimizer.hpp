@@ -84,6 +84,21 @@ void update_values(const parameter_view<T>& p, std::uint64_t key, index_t step, 
        ") is ", p.value(bad), " after the update");
 }
 
+/// @throws qlr::error invalid_argument: the rate is not finite or negative
+inline void check_rate(double learning_rate) {
+  require(is_finite(learning_rate) && learning_rate >= 0, status_code::invalid_argument, "learning rate is ",
+          learning_rate, ", allowed are 0 and finite numbers above");
+}
+
+/// @throws qlr::error non_finite: a moment of a parameter overflowed, so that it would never move again
+template <std::floating_point T>
+void check_moments(const parameter_view<T>& p, const matrix<T>& moments, index_t step) {
+  const index_t bad = first_not_finite(moments.data(), moments.size());
+  require(bad == moments.size(), status_code::non_finite, "step ", step, ": the gradient of ", p.name, '(',
+          p.cols > 0 ? bad / p.cols : 0, ", ", p.cols > 0 ? bad % p.cols : 0,
+          ") is too large for the optimizer's moments");
+}
+
 /// A key of random numbers for one step of one parameter.
 [[nodiscard]] constexpr std::uint64_t step_key(std::uint64_t seed, index_t step, std::size_t parameter) {
   const auto words = philox(seed, static_cast<std::uint64_t>(step));
@@ -92,6 +107,7 @@ void update_values(const parameter_view<T>& p, std::uint64_t key, index_t step, 
 
 } // namespace detail
 
+/// How sgd moves.
 struct sgd_options {
   double momentum = 0;
   double weight_decay = 0; ///< added to the gradient, times the value
@@ -109,16 +125,19 @@ public:
       : options_(options) {
     require(options.momentum >= 0 && options.momentum < 1, status_code::invalid_argument, "momentum is ",
             options.momentum, ", allowed are 0 to below 1");
-    require(options.weight_decay >= 0, status_code::invalid_argument, "weight_decay is ",
-            options.weight_decay, ", allowed are 0 and above");
+    require(options.weight_decay >= 0 && is_finite(options.weight_decay), status_code::invalid_argument,
+            "weight_decay is ", options.weight_decay, ", allowed are 0 and above");
     if (options.momentum > 0) velocity_ = detail::zeros_like(parameters);
   }
 
   /// Moves every parameter against its gradient; gradients stay as they are.
   ///
-  /// @throws qlr::error shape_mismatch: other parameters than before
-  /// @throws qlr::error non_finite: a parameter after the update; names step and parameter
+  /// @throws qlr::error invalid_argument: a rate that is negative or not finite
+  /// @throws qlr::error shape_mismatch: other parameters than those whose state is kept
+  /// @throws qlr::error non_finite: a parameter or moment after the update; names the step, from 0, and the
+  /// parameter. Parameters, moments and the count have changed then: go on from a saved state.
   void step(std::span<const parameter_view<T>> parameters, double learning_rate, const executor& run = {}) {
+    detail::check_rate(learning_rate);
     if (options_.momentum > 0) detail::check_same_parameters(parameters, velocity_);
     ++num_steps_;
     for (std::size_t k = 0; k < parameters.size(); ++k) {
@@ -127,7 +146,7 @@ public:
       const auto decay = static_cast<T>(p.options.has_weight_decay ? options_.weight_decay : 0.0);
       const auto momentum = static_cast<T>(options_.momentum);
       T* velocity = options_.momentum > 0 ? velocity_[k].data() : nullptr;
-      detail::update_values(p, detail::step_key(options_.seed, num_steps_, k), num_steps_, run,
+      detail::update_values(p, detail::step_key(options_.seed, num_steps_, k), num_steps_ - 1, run,
                             [&](index_t i, T value) {
                               T direction = p.gradient[i] + decay * value;
                               if (velocity != nullptr)
@@ -159,6 +178,7 @@ private:
   detail::moments<T> velocity_;
 };
 
+/// How adamw moves.
 struct adamw_options {
   double beta1 = 0.9;
   double beta2 = 0.999;
@@ -181,14 +201,15 @@ public:
       require(beta >= 0 && beta < 1, status_code::invalid_argument, "beta is ", beta,
               ", allowed are 0 to below 1");
     }
-    require(options.epsilon > 0, status_code::invalid_argument, "epsilon is ", options.epsilon,
-            ", it must be positive");
-    require(options.weight_decay >= 0, status_code::invalid_argument, "weight_decay is ",
-            options.weight_decay, ", allowed are 0 and above");
+    require(static_cast<T>(options.epsilon) > 0, status_code::invalid_argument, "epsilon is ",
+            options.epsilon, ", it must be positive");
+    require(options.weight_decay >= 0 && is_finite(options.weight_decay), status_code::invalid_argument,
+            "weight_decay is ", options.weight_decay, ", allowed are 0 and above");
   }
 
   /// @copydoc sgd::step
   void step(std::span<const parameter_view<T>> parameters, double learning_rate, const executor& run = {}) {
+    detail::check_rate(learning_rate);
     detail::check_same_parameters(parameters, first_);
     ++num_steps_;
     const auto t = static_cast<double>(num_steps_);
@@ -206,13 +227,14 @@ public:
       T* first = first_[k].data();
       T* second = second_[k].data();
       detail::update_values(
-          p, detail::step_key(options_.seed, num_steps_, k), num_steps_, run, [&](index_t i, T value) {
+          p, detail::step_key(options_.seed, num_steps_, k), num_steps_ - 1, run, [&](index_t i, T value) {
             const T g = p.gradient[i];
             first[i] = beta1 * first[i] + fresh1 * g;
             second[i] = beta2 * second[i] + fresh2 * (g * g);
             const T spread = std::sqrt(unbias2 * second[i]) + static_cast<T>(options_.epsilon);
             return keep * value - static_cast<T>(rate) * (unbias1 * first[i] / spread);
           });
+      detail::check_moments(p, second_[k], num_steps_ - 1);
     }
   }
 

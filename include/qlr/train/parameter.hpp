@@ -163,6 +163,12 @@ double clip_gradients(std::span<const parameter_view<T>> parameters, double larg
   return norm;
 }
 
+/// @copydoc gradient_norm
+template <std::floating_point T>
+[[nodiscard]] double gradient_norm(const std::vector<parameter_view<T>>& parameters) {
+  return gradient_norm(std::span<const parameter_view<T>>(parameters));
+}
+
 /// @copydoc clip_gradients
 template <std::floating_point T>
 double clip_gradients(const std::vector<parameter_view<T>>& parameters, double largest) {

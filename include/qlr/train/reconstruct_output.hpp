@@ -20,6 +20,7 @@
 
 namespace qlr::train {
 
+/// How reconstruct_output trains.
 struct reconstruct_options {
   learning_rate_schedule rate{.highest = 1e-3, .num_steps = 500, .decay = rate_decay::cosine};
   adamw_options optimizer{};
@@ -91,6 +92,10 @@ public:
         batch_y_(takes_all_ ? 0 : output_.rows(), target.cols()),
         all_(takes_all_ ? 0 : x.rows(), target.cols()) {}
 
+  ~output_fit() { best_.put_back(views_); } // also when a step throws
+  output_fit(const output_fit&) = delete;
+  output_fit& operator=(const output_fit&) = delete;
+
   reconstruct_result fit() {
     const index_t num_steps = options_.rate.num_steps;
     for (index_t step = 0; step < num_steps; ++step) learn(step);
@@ -99,7 +104,6 @@ public:
     } else {
       look(num_steps);
     }
-    best_.put_back(views_);
     return result_;
   }
 
@@ -175,10 +179,12 @@ private:
 ///
 /// The parameters with the lowest error over all of X are kept, so the error never rises. For Y = X W^T any B
 /// with B^T B = X^T X, such as a root of the covariance, stands for X, B W^T for Y: n rows instead of t.
-/// @param x  X (t,n), contiguous rows;  @param target  Y (t,m)
+/// @param x  X (t,n);  @param target  Y (t,m); both with contiguous rows
+/// @returns the errors before the first step and of what is kept
 /// @throws qlr::error shape_mismatch: X or Y does not fit the layer
-/// @throws qlr::error invalid_argument: an option out of range
-/// @throws qlr::error non_finite: a loss or gradient; names step and parameter, which keep their last values
+/// @throws qlr::error invalid_argument: an option out of range, or rows that are not contiguous
+/// @throws qlr::error non_finite: a loss or gradient; names step and parameter; the best parameters so far
+/// are kept
 /// @memory one output and its gradient, two numbers per parameter, a copy of the best parameters
 /// @complexity steps times forward and backward
 /// @determinism the same bits on any number of threads
@@ -190,6 +196,8 @@ reconstruct_result reconstruct_output(Layer& layer, matrix_view<const typename L
   require(options.batch_tokens >= 0 && options.check_interval >= 1, status_code::invalid_argument,
           "batch_tokens is ", options.batch_tokens, " and check_interval ", options.check_interval,
           ", allowed are 0 and above, and 1 and above");
+  require(x.has_contiguous_rows() && target.has_contiguous_rows(), status_code::invalid_argument,
+          "X and Y need contiguous rows");
   require(target.rows() == x.rows() && target.cols() == layer.rows(), status_code::shape_mismatch, "Y is ",
           target.rows(), " x ", target.cols(), ", it must be ", x.rows(), " x ", layer.rows());
   return detail::output_fit<Layer>(layer, x, target, options, run).fit();

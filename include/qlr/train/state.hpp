@@ -30,6 +30,9 @@
 // saves and loads; archive.is_loading() tells which, for what is rebuilt from its parts, and
 // archive.is_saving() for what can be loaded at any time but not saved. Neither holds while a file is
 // checked.
+//
+// What does not change (W, a fixed Q, the first scales) is no part of a state: it is loaded into what was
+// made from the same inputs, and the metadata may say which these were.
 
 namespace qlr::train {
 
@@ -45,6 +48,9 @@ template <class T>
   if constexpr (std::same_as<T, bfloat16>) return io::dtype::bf16;
   if constexpr (std::same_as<T, std::int8_t>) return io::dtype::i8;
   if constexpr (std::same_as<T, std::uint8_t>) return io::dtype::u8;
+  static_assert(std::same_as<T, index_t> || storage_scalar<T> || std::same_as<T, std::int8_t> ||
+                    std::same_as<T, std::uint8_t>,
+                "a state holds float, double, bfloat16, int8_t, uint8_t and index_t");
   if constexpr (std::same_as<T, index_t>) return io::dtype::i64;
 }
 

@@ -35,7 +35,7 @@ public:
                const executor& run)
       : weight_(weight), fits_left_(fits_left), scale_(static_cast<double>(scale)),
         vectors_(host::map(vectors).template cast<double>()), run_(run) {
-    matrix<float> dual(vectors); // (V V^T)^+ V, so that V dual^T is a projection
+    matrix<float> dual(vectors); // (V V^T)^+ V, so that dual^T V is a projection
     host::eigen_backend(run).solve_gram(vectors, dual);
     dual_ = host::map(std::as_const(dual)).template cast<double>();
   }
@@ -58,7 +58,7 @@ public:
       if (step > 0) q = quantizer.quantize(std::as_const(rest).view(), {}, run_);
       matrix<compute_type> factor = fit(q);
       const double error = subtract(q, factor, rest);
-      if (!std::isfinite(error)) break;
+      if (!is_finite(error)) break;
       if (error < best.error) best = {q, std::move(factor), error};
     }
     return best;

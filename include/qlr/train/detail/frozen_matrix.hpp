@@ -5,37 +5,16 @@
 #include <qlr/core/matrix.hpp>
 #include <qlr/core/status.hpp>
 #include <qlr/core/types.hpp>
+#include <qlr/train/frozen_storage.hpp>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <variant>
 
-namespace qlr::train {
-
-/// How the weights that training leaves alone are kept.
-enum class frozen_storage {
-  fp32,
-  bf16,
-  fixed8 ///< 8 bits: the code's bits before the point, the others behind it; beyond the levels it saturates
-};
-
-[[nodiscard]] constexpr std::string_view to_string(frozen_storage storage) {
-  switch (storage) {
-  case frozen_storage::fp32:
-    return "fp32";
-  case frozen_storage::bf16:
-    return "bf16";
-  case frozen_storage::fixed8:
-    return "fixed8";
-  }
-  return "";
-}
-
-namespace detail {
+namespace qlr::train::detail {
 
 /// Weights in units of their scale, in low precision.
 class frozen_matrix {
@@ -94,5 +73,4 @@ private:
   float middle_; ///< of fixed8, the level that is stored as 0
 };
 
-} // namespace detail
-} // namespace qlr::train
+} // namespace qlr::train::detail

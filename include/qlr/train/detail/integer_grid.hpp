@@ -138,7 +138,7 @@ struct rounded_level {
 template <std::floating_point T>
 [[nodiscard]] rounded_level<T> round_level(T value, T lowest, T highest) {
   // One beyond the range, so that rounding cannot overflow and saturated values are recognised.
-  const T bounded = std::min(std::max(value, lowest - T{1}), highest + T{1});
+  const T bounded = std::min(std::max(lowest - T{1}, value), highest + T{1}); // NaN saturates
   const T rounded = round_even(bounded);
   const bool passes = rounded >= lowest && rounded <= highest;
   return {std::min(std::max(rounded, lowest), highest), passes};

@@ -17,6 +17,13 @@ inline void check_rank(index_t rank, index_t rows, index_t cols) {
           ", allowed for ", rows, " x ", cols, " are 0 to ", std::min(rows, cols));
 }
 
+/// @returns the rank
+/// @throws qlr::error invalid_argument: it is not 0 to min(m,n)
+[[nodiscard]] inline index_t checked_rank(index_t rank, index_t rows, index_t cols) {
+  check_rank(rank, rows, cols);
+  return rank;
+}
+
 /// Fills R (r,n) uniformly within +- 1 / sqrt(n): Kaiming's rule with slope sqrt(5), as PEFT starts lora_A.
 ///
 /// @see He et al., Delving deep into rectifiers, arXiv 1502.01852, equation 10

@@ -75,7 +75,7 @@ public:
   /// @throws qlr::error non_finite: a factor is not finite (float)
   void forward(matrix_view<const T> x, const low_rank_view<T>& low_rank, matrix_view<T> y,
                const executor& run) const {
-    check_operands<T>(rows(), cols(), x, y);
+    check_product<T>(rows(), cols(), x, y);
     if (x.rows() == 0) return;
     if constexpr (std::same_as<T, float>) {
       multiply_packed(x, low_rank, y, run);

@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <functional>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -48,10 +49,25 @@ void check_operands(index_t rows, index_t cols, matrix_view<const T> x, matrix_v
           "X and Y need contiguous rows");
 }
 
+/// True when the bytes from first to last element of two views with contiguous rows meet.
+template <class T>
+[[nodiscard]] bool may_overlap(matrix_view<const T> a, matrix_view<const T> b) {
+  if (a.is_empty() || b.is_empty()) return false;
+  const auto end_of = [](matrix_view<const T> x) { return x.row(x.rows() - 1) + x.cols(); };
+  return std::less<>{}(a.data(), end_of(b)) && std::less<>{}(b.data(), end_of(a));
+}
+
+/// check_operands, and that Y may be written while X is read.
+template <class T>
+void check_product(index_t rows, index_t cols, matrix_view<const T> x, matrix_view<const T> y) {
+  check_operands<T>(rows, cols, x, y);
+  require(!may_overlap(x, y), status_code::invalid_argument, "X and Y overlap in memory");
+}
+
 /// Y (t,m) = X (t,n) W_hat^T.
 template <class Weight, class T>
 void multiply_rows(const Weight& weight, matrix_view<const T> x, matrix_view<T> y, const executor& run) {
-  check_operands<T>(weight.rows(), weight.cols(), x, y);
+  check_product<T>(weight.rows(), weight.cols(), x, y);
   for_each_range(run, weight.rows(), tile_rows, [&](index_t begin, index_t end) {
     typename Weight::tile rows(end - begin, weight.cols());
     weight.load(begin, rows); // (tile,n)
