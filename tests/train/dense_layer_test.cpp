@@ -266,3 +266,18 @@ TEMPLATE_TEST_CASE("dense_layer: the state holds the weight and nothing else", "
   load_state(path, [&](auto& archive) { loaded.layer.visit_state(archive, "a."); });
   CHECK(has_same_bits(weight_of(loaded.layer), weight_of(saved.layer)));
 }
+
+TEST_CASE("dense_layer: X and Y that overlap are refused", "[train]") {
+  matrix<float> memory(4, 3, 1.0F);
+  const dense_layer<float> layer(matrix_view<const float>(memory.view().middle_rows(0, 3)));
+  CHECK(report_of([&] {
+          layer.forward(memory.view(), memory.view());
+        }).says(status_code::invalid_argument, "X and Y overlap in memory"));
+  CHECK(report_of([&] {
+          layer.forward(memory.view().middle_rows(0, 2), memory.view().middle_rows(1, 2));
+        }).says(status_code::invalid_argument, "overlap"));
+  matrix<float> y(2, 3);
+  layer.forward(memory.view().middle_rows(0, 2), y.view());
+  layer.forward(memory.view().middle_rows(0, 2), memory.view().middle_rows(2, 2)); // side by side
+  CHECK(memory(2, 0) == 3.0F);
+}

@@ -220,3 +220,39 @@ TEST_CASE("sgd: a value beyond the largest number of the storage stops", "[train
   const report found = report_of([&] { sgd<float>(views).step(views, 1.0); });
   CHECK(found.says(status_code::non_finite, "step 0: parameter w(0, 1) is inf after the update"));
 }
+
+TEST_CASE("adamw: a gradient whose square overflows still moves its parameter", "[train]") {
+  parameter<float> p(1, 1);
+  const std::vector<parameter_view<float>> views = {p.view("w")};
+  adamw<float> optimizer(views);
+  p.gradient()(0, 0) = 1e38F;
+  optimizer.step(views, 0.5);
+  CHECK(std::fabs(p(0, 0) + 0.5F) < 1e-6F); // by the rate, as any first step
+  const float before = p(0, 0);
+  p.gradient()(0, 0) = 1e15F;
+  for (int step = 0; step < 3; ++step) optimizer.step(views, 0.5);
+  CHECK(is_finite(p(0, 0)));
+  CHECK(p(0, 0) < before);
+}
+
+TEST_CASE("optimizers: refuse rates that are negative or not finite, and change nothing", "[train]") {
+  parameter<float> p(1, 1);
+  const std::vector<parameter_view<float>> views = {p.view("w")};
+  p.gradient()(0, 0) = 1;
+  adamw<float> adam(views);
+  sgd<float> plain(views);
+  for (const double bad : {-1e-3, std::numeric_limits<double>::infinity(), not_a_number}) {
+    CHECK(report_of([&] { adam.step(views, bad); }).says(invalid, "learning rate is "));
+    CHECK(report_of([&] { plain.step(views, bad); }).says(invalid, "learning rate is "));
+  }
+  CHECK(p(0, 0) == 0);
+  CHECK(adam.num_steps() == 0);
+  CHECK(plain.num_steps() == 0);
+}
+
+TEST_CASE("optimizers: refuse options that would give no numbers in float", "[train]") {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  CHECK(refusal_of(adamw_options{.epsilon = 1e-60}).says(invalid, "epsilon is 1e-60"));
+  CHECK(refusal_of(adamw_options{.weight_decay = infinity}).says(invalid, "weight_decay is inf"));
+  CHECK(refusal_of(sgd_options{.weight_decay = infinity}).says(invalid, "weight_decay is inf"));
+}
