@@ -21,6 +21,7 @@ namespace {
 
 std::vector<std::string> names_of(const std::vector<train::parameter_view<float>>& parameters) {
   std::vector<std::string> names;
+  names.reserve(parameters.size());
   for (const auto& p : parameters) names.push_back(p.name);
   return names;
 }
@@ -80,7 +81,7 @@ TEST_CASE("transformer: parameters have the names of the checkpoint's tensors", 
   expected.insert(expected.begin() + 18, "model.layers.1.post_attention_layernorm.weight");
   expected.emplace_back("model.norm.weight");
   CHECK(names_of(whole.parameters()) == expected);
-  for (std::string& name : expected) name = "student." + name;
+  for (std::string& name : expected) name.insert(0, "student.");
   CHECK(names_of(whole.parameters("student.")) == expected);
   for (const auto& p : whole.parameters()) // decay would pull norms to 0
     CHECK(p.options.has_weight_decay == (p.name.find("norm") == std::string::npos));
