@@ -113,7 +113,7 @@ double output_error(const matrix<float>& estimate) {
 }
 
 any_quantizer integers(int bits, index_t group_size, bool searches_scales) {
-  return make_quantizer("uint" + std::to_string(bits),
+  return make_quantizer(sentence("uint", bits),
                         {.group_size = group_size,
                          .scales = scale_format{scale_coding::plain, scale_type::fp32},
                          .scale_search = searches_scales});

@@ -52,7 +52,7 @@ struct some_parameters {
 
   [[nodiscard]] std::vector<train::parameter_view<compute_type>> views() {
     std::vector<train::parameter_view<compute_type>> result;
-    for (std::size_t k = 0; k < owners.size(); ++k) result.push_back(owners[k].view("p" + std::to_string(k)));
+    for (std::size_t k = 0; k < owners.size(); ++k) result.push_back(owners[k].view(sentence("p", k)));
     return result;
   }
 
@@ -69,8 +69,7 @@ struct some_parameters {
 
   template <class Archive>
   void visit_state(Archive& archive) {
-    for (std::size_t k = 0; k < owners.size(); ++k)
-      archive.values("p" + std::to_string(k), owners[k].values());
+    for (std::size_t k = 0; k < owners.size(); ++k) archive.values(sentence("p", k), owners[k].values());
   }
 };
 

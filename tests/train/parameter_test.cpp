@@ -49,7 +49,7 @@ struct some_gradients {
       parameter<T>& p = owners[k];
       p.gradient() = random_matrix<T>(p.rows(), p.cols(), 10 + k);
       for (index_t i = 0; i < p.size(); ++i) p.gradient().data()[i] *= static_cast<T>(size);
-      views.push_back(p.view("p" + std::to_string(k)));
+      views.push_back(p.view(sentence("p", k)));
     }
   }
   [[nodiscard]] std::span<const parameter_view<T>> span() const { return views; }
