@@ -6,6 +6,7 @@
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
 #include <train/lr_qat_oracle.hpp>
+#include <train/rounding_cases.hpp>
 
 #include <cmath>
 #include <limits>
@@ -19,45 +20,21 @@ using namespace qlr::train;
 
 namespace {
 
-struct lr_qat_case {
-  index_t rows;
-  index_t cols;
-  index_t rank;
-  std::string_view format;
-  index_t group_size;
-};
-
-/// Zero points of both kinds and none; scales per tensor, row and group, the last of which may be short, and
-/// of both signs.
-constexpr lr_qat_case cases[] = {{1, 1, 0, "int4", group_per_row},
-                                 {1, 1, 1, "uint4", group_per_row},
-                                 {1, 70, 1, "uint3", 16},
-                                 {70, 1, 1, "int3", group_per_row},
-                                 {9, 14, 3, "uint2", 5},
-                                 {65, 20, 0, "uint4", group_per_row},
-                                 {6, 65, 6, "int8", 64},
-                                 {7, 12, 7, "minmax4", 4},
-                                 {8, 6, 2, "minmax2", group_per_row},
-                                 {5, 9, 2, "int4", group_per_tensor},
-                                 {5, 64, 4, "mxint4", 32},
-                                 {3, 11, 2, "uint8", 11},
-                                 {4, 64, 3, "q4_0", 32}};
-
 constexpr frozen_storage all_storages[] = {frozen_storage::fp32, frozen_storage::bf16,
                                            frozen_storage::fixed8};
 
 /// Weights with a few beyond the range of the scales that belong to the others.
-matrix<float> weight_for(const lr_qat_case& c) {
+matrix<float> weight_for(const rounding_case& c) {
   matrix<float> weight = weight_like_matrix(c.rows, c.cols, 7);
   for (index_t i = 0; i < weight.size(); i += 6) weight.data()[i] *= 2.5F;
   return weight;
 }
 
-quantized_matrix start_for(const lr_qat_case& c) {
+quantized_matrix start_for(const rounding_case& c) {
   return quantized_start(weight_like_matrix(c.rows, c.cols, 7), c.format, c.group_size);
 }
 
-lr_qat_options options_for(const lr_qat_case& c, frozen_storage storage) {
+lr_qat_options options_for(const rounding_case& c, frozen_storage storage) {
   return {.rank = c.rank, .alpha = 0.75 * static_cast<double>(c.rank), .start = storage, .seed = 3};
 }
 
@@ -77,7 +54,7 @@ TEMPLATE_TEST_CASE("lr_qat_layer: W_hat is the definition for every storage of W
                    bfloat16) {
   // W / s0, L R and their sum are rounded in float; doubles begin with W / s0 in float, too.
   constexpr double tolerance = 3e-6;
-  for (const lr_qat_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     for (const frozen_storage storage : all_storages) {
       CAPTURE(c.rows, c.cols, c.rank, c.format, c.group_size, to_string(storage));
       const matrix<float> weight = weight_for(c);
@@ -115,7 +92,7 @@ TEMPLATE_TEST_CASE("lr_qat_layer: W_hat is the definition for every storage of W
 
 TEST_CASE("lr_qat_layer: gradients are those of the smooth surrogate by central differences", "[train]") {
   constexpr index_t tokens = 3;
-  for (const lr_qat_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     for (const frozen_storage storage : all_storages) {
       CAPTURE(c.rows, c.cols, c.rank, c.format, c.group_size, to_string(storage));
       const matrix<float> weight = weight_for(c);
@@ -144,7 +121,7 @@ TEST_CASE("lr_qat_layer: gradients are those of the smooth surrogate by central 
 TEST_CASE("lr_qat_layer: the examples have levels in range and out of it", "[train]") {
   index_t num_out = 0;
   index_t num_all = 0;
-  for (const lr_qat_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     const lr_qat_options options = options_for(c, frozen_storage::fp32);
     lr_qat_layer<double> layer(weight_for(c).view(), start_for(c), options);
     const slow_lr_qat slow(weight_for(c), start_for(c), options);
@@ -161,7 +138,7 @@ TEST_CASE("lr_qat_layer: the examples have levels in range and out of it", "[tra
 }
 
 TEST_CASE("lr_qat_layer: weights take 1, 2 or 4 bytes each", "[train]") {
-  const lr_qat_case c{6, 10, 3, "uint4", 4};
+  const rounding_case c{6, 10, 3, "uint4", 4};
   const index_t others =
       2 * (6 * 3 + 3 * 10) + 4 * 18 + 4 * (18 + 18); // factors; scales; first scales, zeros
   const auto bytes_of = [&](frozen_storage storage) {
@@ -174,7 +151,7 @@ TEST_CASE("lr_qat_layer: weights take 1, 2 or 4 bytes each", "[train]") {
 }
 
 TEST_CASE("lr_qat_layer: parameters have names, shapes, starts and options as documented", "[train]") {
-  const lr_qat_case c{6, 10, 3, "int4", 4};
+  const rounding_case c{6, 10, 3, "int4", 4};
   const quantized_matrix start = start_for(c);
   lr_qat_layer<float> layer(weight_for(c).view(), start,
                             {.rank = 3, .scale_learning_rate_factor = 0.125, .seed = 9});
@@ -202,7 +179,7 @@ TEST_CASE("lr_qat_layer: parameters have names, shapes, starts and options as do
 }
 
 TEST_CASE("lr_qat_layer: a scale that training drives to zero or below stays positive", "[train]") {
-  const lr_qat_case c{3, 8, 2, "int4", group_per_row};
+  const rounding_case c{3, 8, 2, "int4", group_per_row};
   lr_qat_layer<float> layer(weight_for(c).view(), start_for(c), {.rank = 2});
   const auto scale = layer.parameters()[0];
   const float before = scale.value(1);
@@ -215,7 +192,7 @@ TEST_CASE("lr_qat_layer: a scale that training drives to zero or below stays pos
 }
 
 TEST_CASE("lr_qat_layer: what does not fit is refused with a sentence", "[train]") {
-  const lr_qat_case c{6, 10, 3, "uint4", group_per_row};
+  const rounding_case c{6, 10, 3, "uint4", group_per_row};
   const matrix<float> weight = weight_for(c);
   const quantized_matrix start = start_for(c);
   const auto refusal_of = [](const matrix<float>& w, const quantized_matrix& q, const lr_qat_options& o) {

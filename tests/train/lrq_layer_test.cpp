@@ -6,6 +6,7 @@
 #include <support/generators.hpp>
 #include <support/oracles.hpp>
 #include <train/lrq_oracle.hpp>
+#include <train/rounding_cases.hpp>
 
 #include <cmath>
 #include <limits>
@@ -19,31 +20,7 @@ using namespace qlr::train;
 
 namespace {
 
-struct lrq_case {
-  index_t rows;
-  index_t cols;
-  index_t rank;
-  std::string_view format;
-  index_t group_size;
-};
-
-/// Zero points of both kinds and none; scales per tensor, row and group, the last of which may be short, and
-/// of both signs.
-constexpr lrq_case cases[] = {{1, 1, 0, "int4", group_per_row},
-                              {1, 1, 1, "uint4", group_per_row},
-                              {1, 70, 1, "uint3", 16},
-                              {70, 1, 1, "int3", group_per_row},
-                              {9, 14, 3, "uint2", 5},
-                              {65, 20, 0, "uint4", group_per_row},
-                              {6, 65, 6, "int8", 64},
-                              {7, 12, 7, "minmax4", 4},
-                              {8, 6, 2, "minmax2", group_per_row},
-                              {5, 9, 2, "int4", group_per_tensor},
-                              {5, 64, 4, "mxint4", 32},
-                              {3, 11, 2, "uint8", 11},
-                              {4, 64, 3, "q4_0", 32}};
-
-matrix<float> weight_for(const lrq_case& c) {
+matrix<float> weight_for(const rounding_case& c) {
   return weight_like_matrix(c.rows, c.cols, 7);
 }
 
@@ -74,7 +51,7 @@ matrix<double> stored_weight(const matrix<float>& weight) {
 TEMPLATE_TEST_CASE("lrq_layer: W_hat is the definition", "[train]", float, double, bfloat16) {
   // In float the exponent, two exponentials and their products are rounded: 1e-6 of the quotient.
   const double tolerance = std::same_as<TestType, double> ? 1e-12 : 3e-6;
-  for (const lrq_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     CAPTURE(c.rows, c.cols, c.rank, c.format, c.group_size);
     const matrix<float> weight = weight_for(c);
     const quantized_matrix start = quantized_start(weight, c.format, c.group_size);
@@ -105,7 +82,7 @@ TEMPLATE_TEST_CASE("lrq_layer: W_hat is the definition", "[train]", float, doubl
 
 TEST_CASE("lrq_layer: gradients are those of the smooth surrogate by central differences", "[train]") {
   constexpr index_t tokens = 3;
-  for (const lrq_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     CAPTURE(c.rows, c.cols, c.rank, c.format, c.group_size);
     const matrix<float> weight = weight_for(c);
     const quantized_matrix start = quantized_start(weight, c.format, c.group_size);
@@ -130,7 +107,7 @@ TEST_CASE("lrq_layer: gradients are those of the smooth surrogate by central dif
 TEST_CASE("lrq_layer: the examples have levels in range and out of it", "[train]") {
   index_t num_out = 0;
   index_t num_all = 0;
-  for (const lrq_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     const matrix<float> weight = weight_for(c);
     const quantized_matrix start = quantized_start(weight, c.format, c.group_size);
     auto layer = moved_layer<double>(weight, start, c.rank);
@@ -166,7 +143,7 @@ TEST_CASE("lrq_layer: gradients are added to what is there", "[train]") {
 }
 
 TEMPLATE_TEST_CASE("lrq_layer: training begins at rounding to nearest", "[train]", float, double) {
-  for (const lrq_case& c : cases) {
+  for (const rounding_case& c : rounding_cases) {
     CAPTURE(c.rows, c.cols, c.rank, c.format, c.group_size);
     const matrix<float> weight = weight_for(c);
     const quantized_matrix start = quantized_start(weight, c.format, c.group_size);

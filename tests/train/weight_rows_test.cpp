@@ -191,18 +191,6 @@ TEST_CASE("differentiate_rows: without a view for it the gradient of X is left o
   CHECK(has_same_bits(weight.factor_gradient, with.factor_gradient));
 }
 
-TEST_CASE("differentiate_weight: gradients come from the gradient of the weight itself", "[train]") {
-  for (const layer_shape& shape : {layer_shape{0, 1, 1}, {0, 65, 4}, {0, 300, 3}, {0, 2100, 2}}) {
-    CAPTURE(shape.rows, shape.cols);
-    scaled_columns<double> weight(shape.rows, shape.cols);
-    const matrix<double> grad_weight = normal_numbers<double>(shape.rows, shape.cols, 5);
-    differentiate_weight(weight, grad_weight.view());
-    CHECK_FALSE(weight.is_misused);
-    check_order(weight.order, shape.rows);
-    check_gradients(weight, grad_weight);
-  }
-}
-
 TEMPLATE_TEST_CASE("differentiate_rows: the bits do not depend on the number of threads", "[train][threads]",
                    float, double) {
   // Two pieces, and seven of 320 rows.

@@ -114,18 +114,6 @@ void differentiate_rows(Weight& weight, matrix_view<const T> x, matrix_view<cons
   for (const row_major<T>& part : parts_of_x) map(grad_x) += part;
 }
 
-/// Adds the gradient of the weight's parameters from the gradient of W_hat (m,n) itself.
-template <class Weight, class T>
-void differentiate_weight(Weight& weight, matrix_view<const T> grad_weight) {
-  auto sums = weight.sums();
-  for (index_t begin = 0; begin < weight.rows(); begin += tile_rows) {
-    typename Weight::tile rows(std::min(tile_rows, weight.rows() - begin), weight.cols());
-    weight.load(begin, rows);
-    weight.add_gradient(begin, rows, grad_weight.middle_rows(begin, rows.weight.rows()), sums);
-  }
-  weight.add(sums);
-}
-
 /// The codes and scales of a layer on an integer grid: load(first, tile) for levels, scale(row, group).
 ///
 /// Rows are loaded in the tiles of the products, so that not one level is rounded another way.
